@@ -1,0 +1,78 @@
+# How every target of this project is built: compile options, sanitizers, and the functions that make layers and tests.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+find_program(MOLT_CCACHE ccache)
+if(MOLT_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${MOLT_CCACHE}")
+  set(CMAKE_C_COMPILER_LAUNCHER "${MOLT_CCACHE}")
+endif()
+
+set(MOLT_SANITIZE "" CACHE STRING "Sanitizers for everything built here, e.g. address,undefined or thread")
+option(MOLT_WERROR "Treat warnings as errors" ON)
+
+find_package(Threads REQUIRED)
+find_package(Boost 1.81 REQUIRED)
+
+# Warnings and sanitizers: private to this project's own targets.
+add_library(molt_options INTERFACE)
+target_compile_options(molt_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow=local -Wconversion -Wno-sign-conversion
+                       $<$<BOOL:${MOLT_WERROR}>:-Werror> -fno-omit-frame-pointer)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  target_compile_options(molt_options INTERFACE -Wthread-safety -Wno-shadow -Wno-undefined-var-template)
+endif()
+if(MOLT_SANITIZE)
+  add_compile_options(-fsanitize=${MOLT_SANITIZE} -fno-sanitize-recover=all -g)
+  add_link_options(-fsanitize=${MOLT_SANITIZE})
+endif()
+
+# molt_add_layer(name [INTERFACE] HEADERS ... SOURCES ... LINK ... LINK_PUBLIC ...)
+# The library molt_<name>, alias molt::<name>, linked to exactly the layers that cmake/layers.cmake allows it.
+function(molt_add_layer name)
+  cmake_parse_arguments(PARSE_ARGV 1 layer "INTERFACE" "" "HEADERS;SOURCES;LINK;LINK_PUBLIC")
+  set(target molt_${name})
+  if(layer_INTERFACE)
+    add_library(${target} INTERFACE)
+    set(scope INTERFACE)
+  else()
+    add_library(${target} STATIC ${layer_SOURCES})
+    set(scope PUBLIC)
+    target_link_libraries(${target} PRIVATE $<BUILD_INTERFACE:molt_options> ${layer_LINK})
+  endif()
+  add_library(molt::${name} ALIAS ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
+  target_compile_features(${target} ${scope} cxx_std_20)
+  target_include_directories(${target} ${scope}
+    $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/molt>)
+  foreach(lower IN LISTS molt_layer_${name})
+    target_link_libraries(${target} ${scope} molt::${lower})
+  endforeach()
+  target_link_libraries(${target} ${scope} ${layer_LINK_PUBLIC})
+  if(layer_HEADERS)
+    target_sources(${target} ${scope} FILE_SET HEADERS BASE_DIRS "${PROJECT_SOURCE_DIR}" FILES ${layer_HEADERS})
+    set_target_properties(${target} PROPERTIES VERIFY_INTERFACE_HEADER_SETS ON)
+  endif()
+  set_property(GLOBAL APPEND PROPERTY molt_installed_layers ${target})
+endfunction()
+
+# molt_add_test(name SOURCES ... LINK ... [LABELS ...] [TIMEOUT seconds])
+# A GoogleTest program whose cases are CTest tests named <name>.<suite>.<case>.
+function(molt_add_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 test "" "TIMEOUT" "SOURCES;LINK;LABELS;DEFINITIONS;DEPENDS")
+  if(NOT test_TIMEOUT)
+    set(test_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${test_SOURCES})
+  target_link_libraries(${name} PRIVATE molt_options ${test_LINK} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE ${test_DEFINITIONS})
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")
+  if(test_DEPENDS)
+    add_dependencies(${name} ${test_DEPENDS})
+  endif()
+  gtest_discover_tests(${name} TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST
+                       PROPERTIES TIMEOUT ${test_TIMEOUT} LABELS "${test_LABELS}")
+endfunction()
