@@ -1,0 +1,20 @@
+// One HTTP/1.1 request over a Unix socket.
+#pragma once
+
+#include "base/result.hpp"
+#include "node/http_server.hpp"
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+namespace molt::node {
+
+/// Sends one request and waits for the whole answer; an answer of any status is a success. `timeout` covers everything.
+/// Errors: unreachable (nobody answers at `socket_path`), timeout, io (the connection broke), corrupt (no HTTP),
+/// out_of_bounds (an answer of more than 64 MiB), invalid_argument (path too long).
+/// Threading: any thread; blocks it.
+result<http_response> request(const std::string& socket_path, std::string_view method, std::string_view target,
+                              std::string_view body, std::chrono::milliseconds timeout);
+
+}  // namespace molt::node

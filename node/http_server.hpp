@@ -1,0 +1,77 @@
+// HTTP/1.1 over a Unix socket: how moltd and molt-node are asked things by the user who runs them.
+//
+// One thread moves bytes for all connections, so a slow client delays nobody; a few more run the handler, so that a status
+// is answered while an upgrade runs. Every request has a bound for its header, its body and the time it may take to arrive.
+#pragma once
+
+#include "base/result.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace molt::node {
+
+struct http_request {
+  std::string method;  ///< "GET"
+  std::string path;    ///< percent-decoded, without the query: "/v1/releases/kv-1.0.0"
+  std::vector<std::pair<std::string, std::string>> query;  ///< percent-decoded, in order
+  std::string body;
+
+  /// The first value of a query parameter, or empty.
+  [[nodiscard]] std::string_view parameter(std::string_view name) const noexcept {
+    for (const auto& [key, value] : query)
+      if (key == name) return value;
+    return {};
+  }
+};
+
+struct http_response {
+  unsigned status = 200;
+  std::string body;
+  std::string content_type = "application/json";
+};
+
+struct http_server_options {
+  std::size_t header_max = std::size_t{16} << 10U;  ///< bytes of request line and header fields: 431 beyond
+  std::size_t body_max = std::size_t{64} << 20U;    ///< bytes: 413 beyond
+  std::size_t connections_max = 128;                ///< at once; further ones are answered 503 and closed
+  std::chrono::milliseconds request_timeout{10'000};  ///< from the first wait for a request until it has arrived wholly
+  std::chrono::milliseconds write_timeout{30'000};    ///< a client that takes no bytes for that long is cut off
+  unsigned handler_threads = 4;
+  bool check_peer = true;  ///< peers must be root or run as our user (SO_PEERCRED)
+};
+
+/// Serves one Unix socket until destroyed.
+///
+/// Threading: create and destroy anywhere; the handler is called on the server's own threads, several at once.
+/// A handler that throws is answered with 500.
+class http_server {
+ public:
+  using handler = std::function<http_response(const http_request&)>;
+
+  /// Binds `path` with mode 0600. A socket file that nobody answers on is replaced.
+  /// Errors: busy (somebody answers on that path), invalid_argument (path too long), io.
+  static result<std::unique_ptr<http_server>> listen(const std::string& path, handler, http_server_options = {});
+  /// Serves a listening Unix socket made by somebody else (systemd, a parent process). Owns `fd`.
+  static result<std::unique_ptr<http_server>> adopt(int fd, handler, http_server_options = {});
+
+  http_server(const http_server&) = delete;
+  http_server& operator=(const http_server&) = delete;
+  /// Takes no more requests, lets the handlers that run end, answers them, removes the socket file it made.
+  ~http_server();
+
+  [[nodiscard]] std::size_t connections() const noexcept;
+
+ private:
+  class implementation;
+  explicit http_server(std::unique_ptr<implementation>) noexcept;
+  std::unique_ptr<implementation> implementation_;
+};
+
+}  // namespace molt::node
