@@ -1,0 +1,26 @@
+# The libraries molt is built with, named in one place. The build includes this file and needs them all; find_package(molt)
+# includes it too and needs only what a plugin does: Boost's headers and threads. Someone who embeds molt::node and lacks one
+# of the others is told by the missing target's name.
+#
+#   target                       used by
+#   Boost::headers               everything
+#   Threads::Threads             everything
+#   PkgConfig::libelf            loader
+#   tomlplusplus::tomlplusplus   releases
+#   spdlog::spdlog               node
+#   CLI11::CLI11                 tools
+function(molt_find_dependencies)
+  set(need REQUIRED)
+  if(molt_dependencies_optional)
+    set(need QUIET)
+  endif()
+  find_package(Threads REQUIRED)
+  find_package(Boost 1.81 REQUIRED)
+  find_package(PkgConfig ${need})
+  if(PkgConfig_FOUND)
+    pkg_check_modules(libelf ${need} IMPORTED_TARGET libelf)
+  endif()
+  find_package(tomlplusplus ${need})
+  find_package(spdlog ${need})
+  find_package(CLI11 ${need})
+endfunction()
