@@ -1,5 +1,5 @@
-// Memory for one object of a schema. Whoever destroys a state frees it here, so that a state can change hands between the runtime,
-// which made it, and a migration, which replaces it.
+// Memory for one object of a schema. Whoever destroys a state frees it here, so that a state can change hands between
+// the runtime, which made it, and a migration, which replaces it.
 //
 // Threading: any thread.
 #pragma once
@@ -14,12 +14,12 @@ namespace molt {
 /// Uninitialised storage of the schema's size and alignment; null when there is no memory.
 [[nodiscard]] inline void* allocate_storage(const molt_schema& schema) noexcept {
   const std::size_t size = schema.size == 0 ? 1 : schema.size;
-  return ::operator new(size, std::align_val_t{schema.align == 0 ? 1U : schema.align}, std::nothrow);
+  return ::operator new (size, std::align_val_t{schema.align == 0 ? 1U : schema.align}, std::nothrow);
 }
 
 /// Gives storage back; the object in it was destroyed or never made. Null is harmless.
 inline void free_storage(const molt_schema& schema, void* storage) noexcept {
-  ::operator delete(storage, std::align_val_t{schema.align == 0 ? 1U : schema.align});
+  ::operator delete (storage, std::align_val_t{schema.align == 0 ? 1U : schema.align});
 }
 
 /// Destroys an object and gives its storage back.

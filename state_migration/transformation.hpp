@@ -1,0 +1,88 @@
+// One state taken along a path, as a transaction: the old state lives until the new one is complete.
+//
+//   state      event                           next       the server may use
+//   old        run, all steps done             complete   the new state (the old one is kept until keep_new or revert)
+//   old        a step fails, or runs too long  failed     the old state, as before
+//   old        ... and the old one was         lost       the old state, emptied by its hook: only when memory runs out
+//   while
+//              consumed and cannot be restored            restoring
+//   complete   keep_new                        finished   the new state; the old one is destroyed
+//   complete   revert                          failed     the old state, as before
+//
+// Invariants: nothing is destroyed that the server may still use; every object made on the way is destroyed exactly
+// once by the image that made it.
+#pragma once
+
+#include "base/result.hpp"
+#include "state_migration/archive_buffer.hpp"
+#include "state_migration/migration_path.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace molt::migration {
+
+struct transformation_settings {
+  /// All steps of one server together. Hooks cannot be interrupted: a path that took longer is undone afterwards. Zero:
+  /// no limit.
+  std::chrono::nanoseconds hook_timeout{0};
+  std::size_t archive_size_max = migration::archive_size_max;
+  /// Keep what is needed to revert a complete transformation.
+  bool revertible = false;
+};
+
+struct step_failure {
+  std::string step;   ///< path_step::text() of what failed
+  std::string error;  ///< what the hook threw, or what was wrong
+  bool timed_out = false;
+};
+
+/// Threading: one thread, the one that holds the server. Ownership: owns old or new, whichever the server does not use,
+/// in the end.
+class transformation {
+ public:
+  enum class state { complete, failed, lost };
+
+  /// Takes `old_state` (of path.from) along the path. The path must be bound to loaded images and outlive this.
+  transformation(const migration_path&, void* old_state, const molt_change&, const transformation_settings&) noexcept;
+  transformation(transformation&&) noexcept;
+  transformation& operator=(transformation&&) = delete;
+  /// A complete transformation that was not reverted keeps the new state: as keep_new().
+  ~transformation();
+
+  [[nodiscard]] state outcome() const noexcept { return outcome_; }
+  /// What the server must use now: the new state if complete, otherwise the old one (restored: perhaps at another
+  /// address).
+  [[nodiscard]] void* current() const noexcept { return outcome_ == state::complete ? new_ : old_; }
+  [[nodiscard]] const step_failure& failure() const noexcept { return failure_; }
+  [[nodiscard]] std::chrono::nanoseconds elapsed() const noexcept { return elapsed_; }
+  /// Complete but over hook_timeout, and could not be undone: every hook consumed its input and is noexcept.
+  [[nodiscard]] bool late() const noexcept { return late_; }
+
+  /// Destroys the old state. The server uses the new one for good.
+  void keep_new() noexcept;
+  /// Puts the old state back; needs `revertible`. Then outcome() is failed, or lost when memory ran out.
+  void revert() noexcept;
+
+ private:
+  struct scratch;
+
+  void run(const molt_change&, const transformation_settings&) noexcept;
+  void restore_old() noexcept;
+
+  const migration_path* path_;
+  void* old_;
+  void* new_ = nullptr;
+  state outcome_ = state::failed;
+  bool consumed_ = false;
+  bool late_ = false;
+  void* spare_ = nullptr;                   // storage to restore the old state in
+  std::unique_ptr<archive_buffer> before_;  // the old state, where a hook may empty it
+  step_failure failure_;
+  std::chrono::nanoseconds elapsed_{0};
+};
+
+}  // namespace molt::migration

@@ -1,0 +1,158 @@
+// A release in memory: its loaded plugins, and for each server type the bound paths from every type that may be running
+// when it becomes current. It is what the runtime asks to bring a server over.
+//
+// Invariants: every pointer into an image is covered by a lease held here; adopt() leaves a server wholly new or wholly
+// as it was (except `lost`, which needs memory to run out at the worst moment, and is counted apart).
+#pragma once
+
+#include "base/result.hpp"
+#include "loader/plugin_image.hpp"
+#include "plugin/description.hpp"
+#include "server/runtime.hpp"
+#include "state_migration/migration_path.hpp"
+#include "state_migration/transformation.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace molt::upgrade {
+
+using migration::direction;
+
+/// One loaded plugin with its server types prepared for dispatch. Shared by every release that contains the plugin, so
+/// that servers of an unchanged plugin are not touched by an upgrade.
+///
+/// Threading: immutable. Ownership: shares the image.
+class loaded_plugin {
+ public:
+  [[nodiscard]] static result<std::shared_ptr<const loaded_plugin>> load(const std::filesystem::path&);
+  [[nodiscard]] static std::shared_ptr<const loaded_plugin> make(loader::lease);
+
+  [[nodiscard]] const plugin_description& description() const noexcept { return lease_->description(); }
+  [[nodiscard]] const loader::plugin_image& image() const noexcept { return *lease_; }
+  [[nodiscard]] const std::vector<std::shared_ptr<const servers::server_type>>& types() const noexcept {
+    return types_;
+  }
+  [[nodiscard]] const servers::server_type* find_type(std::string_view name) const noexcept;
+
+  explicit loaded_plugin(loader::lease);  // used by make()
+
+ private:
+  loader::lease lease_;
+  std::vector<std::shared_ptr<const servers::server_type>> types_;
+};
+
+/// A release's name and its plugins, loaded.
+struct release_content {
+  std::string id;  ///< "kv-2.0.0"
+  std::vector<std::shared_ptr<const loaded_plugin>> plugins;
+
+  [[nodiscard]] std::vector<plugin_description> descriptions() const;
+};
+
+/// Loads every file, or none. Errors: those of loader::load.
+[[nodiscard]] result<release_content> load_release(std::string id, std::span<const std::filesystem::path> plugins);
+
+/// A server that could not be brought over.
+struct server_failure {
+  molt_ref ref{};
+  std::string server;  ///< its name, or "counter.server <ref>" if it has none
+  std::string type;
+  std::string hook;
+  std::string error;
+  bool timed_out = false;
+  bool lost = false;
+};
+
+/// Failures beyond these are counted, not listed.
+inline constexpr std::size_t failures_listed_max = 1000;
+
+struct adopt_settings {
+  direction going = direction::up;
+  std::chrono::nanoseconds hook_timeout = std::chrono::seconds{5};
+  servers::arguments arguments;  ///< for the hooks
+  bool allow_lossy = false;      ///< the operator accepted every loss (the plan checked which)
+};
+
+/// Counts of one server type, since the release was made.
+struct type_count {
+  std::string type;
+  migration::way way = migration::way::keep;
+  std::vector<std::string> steps;
+  std::uint64_t servers = 0;
+};
+
+/// Threading: any thread. Immutable but for its counts.
+class release_image final : public servers::release {
+ public:
+  /// Binds paths from every type of `sources` (what may be running) to this content's. A type without a path is not an
+  /// error here (the plan says so beforehand): its servers fail to be adopted, each one recorded.
+  [[nodiscard]] static std::shared_ptr<release_image> make(release_content, std::span<const release_content> sources,
+                                                           adopt_settings);
+
+  void adopt(servers::resting_server&) const noexcept override;
+  [[nodiscard]] const servers::server_type* find_type(std::string_view name) const noexcept override;
+
+  /// The path a server of that type would take: null when it is already this release's, or when there is none; then the
+  /// error says why.
+  [[nodiscard]] result<const migration::migration_path*> path_for(const servers::server_type&) const;
+  [[nodiscard]] const release_content& content() const noexcept { return content_; }
+
+  // -- What adopt() did so far
+  [[nodiscard]] std::uint64_t adopted() const noexcept { return adopted_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t failed() const noexcept { return failed_.load(std::memory_order_acquire); }
+  [[nodiscard]] std::uint64_t lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t late() const noexcept { return late_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::vector<server_failure> failures() const;
+  [[nodiscard]] std::vector<type_count> counts() const;
+  [[nodiscard]] std::chrono::nanoseconds largest_migration() const noexcept;
+
+  /// How one server was moved in mode atomic: to be finished or reverted when all are.
+  struct move;
+  /// Brings one server over, keeping what is needed to revert it. Null when there was nothing to do or it failed
+  /// (recorded).
+  [[nodiscard]] std::unique_ptr<move> adopt_revertibly(servers::resting_server&, bool& failed) const noexcept;
+  /// Puts a moved server back. False: its state is lost (memory ran out).
+  bool revert(servers::resting_server&, move&) const noexcept;
+
+  release_image(release_content, adopt_settings);  // used by make()
+  ~release_image() override;
+
+ private:
+  struct binding;
+
+  void bind(const release_content& source);
+  [[nodiscard]] const binding* find_binding(const servers::server_type&) const noexcept;
+  void record_failure(const servers::resting_server&, const migration::step_failure&, bool lost) const noexcept;
+  void record_move(const binding&, std::chrono::nanoseconds) const noexcept;
+  [[nodiscard]] molt_change change_of(const binding&) const noexcept;
+  [[nodiscard]] migration::transformation_settings settings_for(bool revertible) const noexcept;
+
+  release_content content_;
+  adopt_settings settings_;
+  std::vector<release_content> sources_;  // keeps the images of every source type mapped
+  std::vector<molt_argument> arguments_;
+  std::vector<std::unique_ptr<binding>> bindings_;
+  std::unordered_map<const molt_server_type*, const binding*> by_type_;
+  std::unordered_map<std::string_view, const servers::server_type*> by_name_;
+
+  mutable std::atomic<std::uint64_t> adopted_{0};
+  mutable std::atomic<std::uint64_t> failed_{0};
+  mutable std::atomic<std::uint64_t> lost_{0};
+  mutable std::atomic<std::uint64_t> late_{0};
+  mutable std::atomic<std::int64_t> largest_ns_{0};
+  mutable std::mutex mutex_;
+  mutable std::vector<server_failure> failures_;
+};
+
+}  // namespace molt::upgrade

@@ -1,0 +1,136 @@
+// One upgrade or rollback of a running process, from plan to commit or back.
+//
+//   phase        event                                  next             a message is begun by
+//   prepared     the plan has a problem                 refused          old code
+//   prepared     lazy: one store                        migrating        new code, each server migrated before it
+//   prepared     atomic: everything came to rest        migrating        none: all queue
+//                not in time                            rolled_back      old code
+//   migrating    every server moved                     done             new code
+//   migrating    one failed, policy rollback            rolling_back     (atomic: everything reverted at rest)
+//   migrating    one failed, policy quarantine          needs_attention  new code; the failed ones old code
+//   rolling_back every moved server is back             rolled_back      old code
+//   rolling_back a way back is missing, lossy or fails  needs_attention  as the report names them
+//
+// Invariants: in every final phase every server answers, with its whole state, on one of the two releases; refused and
+// rolled_back leave the release that was running; nothing lossy happens that the operator did not accept; the images of
+// the release that was left stay mapped until commit.
+#pragma once
+
+#include "base/result.hpp"
+#include "server/runtime.hpp"
+#include "upgrade/plan.hpp"
+#include "upgrade/release_image.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace molt::upgrade {
+
+enum class mode { lazy, atomic };
+enum class failure_policy { rollback, quarantine };
+
+enum class phase { idle, prepared, migrating, rolling_back, done, rolled_back, refused, needs_attention };
+[[nodiscard]] std::string_view to_string(phase) noexcept;
+[[nodiscard]] std::string_view to_string(mode) noexcept;
+
+struct settings {
+  upgrade::mode mode = mode::lazy;
+  failure_policy on_failure = failure_policy::rollback;
+  std::chrono::nanoseconds hook_timeout = std::chrono::seconds{5};    ///< per server, all its hooks
+  std::chrono::nanoseconds switch_timeout = std::chrono::seconds{5};  ///< atomic: to come to rest
+  bool one_way = false;
+  std::vector<std::string> accept_loss;
+  std::vector<std::string> types_in_use;  ///< beside those with living servers: supervised children, listeners
+  servers::arguments arguments;           ///< for the hooks
+  std::uint64_t sweep_rate_max = 0;       ///< servers per second migrated in the background; 0: as fast as it goes
+  unsigned atomic_threads = 0;            ///< 0: one per core
+  /// Called on the upgrade's thread, before the first and after the last store of the release: for supervision and
+  /// listeners. If the first returns an error, nothing is changed and the upgrade is refused.
+  std::function<result<void>(const plan&)> before_switch;
+  std::function<void(phase)> after;
+  std::function<bool()> cancelled;  ///< asked now and then while migrating lazily; true: roll back
+};
+
+struct report {
+  phase result = phase::refused;  ///< done, rolled_back, refused or needs_attention
+  std::string from;
+  std::string to;
+  direction going = direction::up;
+  upgrade::mode mode = mode::lazy;
+  upgrade::plan plan;
+  std::vector<type_count> types;  ///< servers moved, by type and way
+  std::uint64_t servers_migrated = 0;
+  std::uint64_t servers_failed = 0;
+  std::vector<server_failure> failures;  ///< at most failures_listed_max
+  std::vector<std::string> problems;     ///< why it was refused, or what needs attention
+  std::vector<std::string> notes;
+  std::chrono::nanoseconds total{0};
+  std::chrono::nanoseconds at_rest{0};            ///< atomic: how long nothing ran
+  std::chrono::nanoseconds largest_migration{0};  ///< of one server
+
+  [[nodiscard]] migration::way way() const noexcept;  ///< the most expensive one used
+};
+
+/// Switches a runtime between releases, one at a time.
+///
+/// Threading: any thread; a second operation while one is under way is refused as busy. Ownership: borrows the runtime.
+class switcher {
+ public:
+  explicit switcher(servers::runtime&);
+  switcher(const switcher&) = delete;
+  switcher& operator=(const switcher&) = delete;
+  ~switcher();
+
+  /// Makes a first release current. `parents`: what rollback() goes back to, the nearest last.
+  void start(release_content current, std::vector<release_content> parents = {});
+
+  /// Goes up to `next`, or leaves everything as it was. After done the release that was left is the nearest parent.
+  /// Errors: busy; invalid_argument (no release was started). Everything else is in the report.
+  [[nodiscard]] result<report> upgrade(release_content next, const settings&);
+  /// Goes down to the nearest parent, keeping what happened since. Errors: busy; not_found (no parent).
+  [[nodiscard]] result<report> rollback(const settings&);
+  /// The plan that upgrade() or rollback() would follow.
+  [[nodiscard]] result<plan> plan_upgrade(const release_content& next, const settings&) const;
+  [[nodiscard]] result<plan> plan_rollback(const settings&) const;
+
+  /// Forgets the parents and lets go of every image that is not the current release's, each unload verified. Images of
+  /// the caller's own release_content copies stay. Errors: busy (an upgrade, or a server still uses one; the text names
+  /// it).
+  [[nodiscard]] result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout);
+
+  [[nodiscard]] release_content current() const;
+  [[nodiscard]] std::vector<release_content> parents() const;
+  /// For status while one runs.
+  [[nodiscard]] phase now() const noexcept { return phase_.load(std::memory_order_acquire); }
+  [[nodiscard]] std::uint64_t migrated_so_far() const;
+
+ private:
+  struct attempt;
+
+  [[nodiscard]] result<report> move_to(release_content next, direction, const settings&);
+  void run_lazy(attempt&);
+  void run_atomic(attempt&);
+  void roll_back_lazily(attempt&);
+  void sweep(attempt&, const release_image&);
+  void conclude(attempt&, phase);
+  [[nodiscard]] plan_options options_for(direction, const settings&) const;
+  [[nodiscard]] std::vector<release_content> everything_loaded() const;
+
+  servers::runtime& runtime_;
+  std::atomic<phase> phase_{phase::idle};
+  std::mutex operation_;      // held for one operation
+  mutable std::mutex mutex_;  // the members below
+  release_content current_;
+  std::vector<release_content> parents_;
+  std::vector<release_content> left_;  // neither current nor parent, perhaps still mapped
+  std::shared_ptr<const release_image> image_;
+};
+
+}  // namespace molt::upgrade
