@@ -1,10 +1,13 @@
 // The servers of one process: their mailboxes, names, timers, and the release that they run.
 //
-// (The protocol of the mailbox word, the gate and the switch: see server/cell.hpp, server/gate.hpp.)
+// The protocols, each with its states and invariants, stand atop: cell.hpp (who may run a server, its mailbox),
+// gate.hpp (rest), pool.hpp (who runs what has been cast), deferred.hpp (replies given later), timers.hpp.
 #pragma once
 
 #include "base/result.hpp"
 #include "plugin/abi.h"
+#include "server/clock.hpp"
+#include "server/server_type.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -13,24 +16,14 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace molt::servers {
 
 class runtime;
-
-/// A server type of one loaded image, prepared for dispatch: its handlers and message edges indexed by message key.
-///
-/// Ownership: shares the lease that keeps the image mapped. Immutable.
-class server_type {
- public:
-  static std::shared_ptr<const server_type> make(const molt_server_type&, std::string version,
-                                                 std::shared_ptr<const void> lease);
-  [[nodiscard]] const molt_server_type& abi() const noexcept;
-  [[nodiscard]] std::string_view name() const noexcept;
-  [[nodiscard]] std::string_view version() const noexcept;  ///< of the plugin
-  [[nodiscard]] const molt_handler* find(std::string_view message_name) const noexcept;
-};
+struct engine;
+struct cell;
 
 /// A server at rest, held by the calling thread: no handler runs, none will begin until it is let go.
 class resting_server {
@@ -39,8 +32,15 @@ class resting_server {
   [[nodiscard]] std::string name() const;  ///< empty if unnamed
   [[nodiscard]] const server_type& type() const noexcept;
   [[nodiscard]] void* state() const noexcept;
-  /// From here on the server has this type and state. The old state is the caller's to destroy.
+  /// From here on the server has this type and state; the type must come from server_type::make, the state's memory
+  /// from allocate_state. The old state is the caller's to destroy and free_state.
   void become(const server_type&, void* state) noexcept;
+
+ private:
+  friend struct engine;
+  resting_server(engine& owner, cell& held) noexcept : owner_{&owner}, cell_{&held} {}
+  engine* owner_;
+  cell* cell_;
 };
 
 /// What the runtime must know of a release; upgrade/ implements it.
@@ -51,10 +51,12 @@ class release {
   release& operator=(const release&) = delete;
   virtual ~release() = default;
 
-  /// Brings a server to this release, or leaves it wholly as it was. Called once per server for each switch, when the server is
-  /// first active after it or by `sweep`, on the thread that is about to run the server. Failures are the implementation's to record.
+  /// Brings a server to this release, or leaves it wholly as it was. Called once per server for each switch, when the
+  /// server is first active after it or by `sweep`, on the thread that is about to run the server; for a server started
+  /// after the switch not at all. Must not call, suspend or stop servers. Failures are the implementation's to record.
   virtual void adopt(resting_server&) const noexcept = 0;
-  /// The type a new server of that name gets; null if the release has none.
+  /// The type a new server of that name gets; null if the release has none. The release shares its types as long as it
+  /// lives.
   [[nodiscard]] virtual const server_type* find_type(std::string_view name) const noexcept = 0;
 };
 
@@ -70,9 +72,15 @@ class connection_output {
 struct options {
   unsigned pool_threads = 0;             ///< 0: one per core
   std::size_t servers_max = 1U << 22U;   ///< further starts are refused with out_of_bounds
-  std::size_t mailbox_max = 1U << 16U;   ///< messages waiting per server; further ones are overloaded
-  std::size_t timers_max = 1U << 22U;
+  std::size_t mailbox_max = 1U << 16U;   ///< messages waiting per server, at most 2^20; further ones are overloaded
+  std::size_t timers_max = 1U << 22U;    ///< pending timers; further ones are overloaded
+  std::size_t deferred_max = 1U << 16U;  ///< calls whose reply is outstanding; further ones are overloaded
+  unsigned nesting_max = 64;             ///< handlers on one stack; deeper calls go through the pool
   std::chrono::nanoseconds call_timeout = std::chrono::seconds{5};
+  servers::clock* clock = nullptr;  ///< null: the machine's; otherwise outlives the runtime
+  /// Where servers' and the runtime's own log lines go (level MOLT_LOG_...; `from` names the server, empty for the
+  /// runtime); empty: nowhere. Any thread, must not throw.
+  std::function<void(int level, std::string_view from, std::string_view text)> log;
 };
 
 using arguments = std::vector<std::pair<std::string, std::string>>;
@@ -97,56 +105,113 @@ struct exit_event {
   std::string why;
 };
 
-/// Threading: any thread, unless said otherwise.
+/// The runtime as a whole.
+struct statistics {
+  std::size_t servers = 0;
+  std::size_t timers_pending = 0;
+  std::size_t deferred_pending = 0;
+  std::uint64_t started = 0;
+  std::uint64_t ended = 0;
+  std::uint64_t failed = 0;            ///< of those ended, by a handler that threw
+  std::uint64_t unknown_messages = 0;  ///< calls and casts that no handler and no edge took
+  std::uint64_t late_replies = 0;      ///< replies that nobody waited for any more
+};
+
+/// Threading: any thread, unless said otherwise. A handler of one runtime must not use another runtime.
 class runtime {
  public:
   explicit runtime(options = {});
+  /// Stops every server (terminate, exit_event), newest first, then the threads.
   ~runtime();
+  runtime(const runtime&) = delete;
+  runtime& operator=(const runtime&) = delete;
 
   // -- The release
   /// The switch: one store. Afterwards no message is begun by a server that has not been offered to `next->adopt`.
-  /// Ownership: shares `next` until another release is current and no adopt() of it runs.
+  /// Ownership: shares `next` until another release is current and no adopt() of it runs (given back by sweep and
+  /// retire).
   void switch_to(std::shared_ptr<const release> next) noexcept;
   [[nodiscard]] std::shared_ptr<const release> current() const;
   /// Offers every server that has not been active since the switch to the current release; returns how many it offered.
   /// Bounded: yields between slices so that callers are not starved. Ends early when `keep_going` returns false.
+  /// When it ends by itself, every server has been offered, those too that were busy or suspended.
   std::size_t sweep(const std::function<bool()>& keep_going);
 
   // -- Servers
   /// Starts a server of a type of the current release; returns when init has.
+  /// Errors: not_found (no such type), already_exists (the name), hook_failed (init threw), out_of_bounds, refused,
+  /// stopping.
   result<molt_ref> start(std::string_view type, std::string_view name, const arguments&);
   result<molt_ref> start_connection(std::string_view type, connection_output&, const arguments&);
-  result<void> stop(molt_ref, std::string_view why);
+  /// Waits for a running handler, then terminates the server on this thread; its queued calls get no_such_server. A
+  /// connection's output is not used any more once stop has returned. Errors: no_such_server, timeout (still running),
+  /// would_deadlock.
+  result<void> stop(molt_ref, std::string_view why, std::chrono::nanoseconds timeout = std::chrono::seconds{5});
   [[nodiscard]] molt_ref lookup(std::string_view name) const;
+  /// The server's present type, shared; null if it is gone. Holding it keeps its image mapped.
+  [[nodiscard]] std::shared_ptr<const server_type> type_of(molt_ref) const;
   [[nodiscard]] std::vector<server_info> servers() const;
   [[nodiscard]] std::size_t size() const noexcept;
+  [[nodiscard]] statistics stats() const;
 
-  // -- Messages from outside any server
+  // -- Messages from outside any server; the statuses are those of molt_host
+  /// On MOLT_OK the reply is constructed in reply_storage. The payload may be moved from; it is the caller's to
+  /// destroy. timeout <= 0: options::call_timeout. `error` may be null.
   int call(molt_ref to, const molt_message&, void* payload, void* reply_storage, std::chrono::nanoseconds timeout,
            molt_text* error);
   int cast(molt_ref to, const molt_message&, void* payload);
-  /// Runs handle_data on this thread; waits for a running handler first.
+  /// Runs handle_data on this thread; waits for a running handler first. `consumed` is at most `size`. Statuses:
+  /// NO_SUCH_SERVER, SERVER_FAILED (and the server is gone), UNKNOWN_MESSAGE (not a connection).
   int deliver(molt_ref connection, const char* data, std::size_t size, std::size_t& consumed, molt_text* error);
-  /// A handler of the server's present type, by the message's name; null if there is none. For calls that arrive as JSON.
+  /// A handler of the server's present type, by the message's name; null if there is none. For calls that arrive as
+  /// JSON. Hold `type_of` while using it.
   [[nodiscard]] const molt_handler* find_handler(molt_ref, std::string_view message_name) const;
 
   // -- Rest
-  /// Holds one server at its next update point; its messages queue. Errors: timeout, no_such_server, busy (already suspended).
+  /// Holds one server at its next update point; its messages queue. Errors: timeout, no_such_server, busy (already
+  /// suspended), would_deadlock (from its own handler).
   result<void> suspend(molt_ref, std::chrono::nanoseconds timeout);
   result<void> resume(molt_ref);
-  /// Brings everything to rest: no handler runs and none begins until the guard is gone. Handlers already begun may call on and
-  /// are waited for. Error: timeout, and then everything runs as before.
+  /// Brings everything to rest: no handler runs and none begins until the guard is gone. Handlers already begun may
+  /// call on and are waited for. Calls and starts from outside wait (within their deadline), casts queue. Errors:
+  /// timeout, and then everything runs as before; busy (already at rest).
   class rest_guard;
   result<rest_guard> rest(std::chrono::nanoseconds timeout);
-  /// Visits every server. Only while at rest (needs the guard); several threads may visit disjoint parts.
+  /// Visits every server. Only while at rest (needs the guard); several threads may visit disjoint parts: thread `part`
+  /// of `parts`.
   void for_each(const rest_guard&, unsigned part, unsigned parts, const std::function<void(resting_server&)>&);
-  /// For code that never rests: waits until no server has `type`, no message or timer made by its image is pending, then forgets it.
-  /// Error: busy, with what still uses it.
+  /// For code that never rests: waits until no server has `type` and no message, timer or deferred reply made by its
+  /// image is pending, then forgets it. Waiting messages and timers that the receiver's present type takes are
+  /// rewritten to it. Error: busy, with what still uses it.
   result<void> retire(const server_type&, std::chrono::nanoseconds timeout);
 
   // -- Events
   /// Called on the thread that ended the server, with no server held. Set once, before the first start.
   void on_exit(std::function<void(const exit_event&)>);
+
+ private:
+  std::unique_ptr<engine> engine_;
+};
+
+/// Everything is at rest until this is gone.
+class runtime::rest_guard {
+ public:
+  rest_guard() = default;
+  rest_guard(rest_guard&& other) noexcept : owner_{std::exchange(other.owner_, nullptr)} {}
+  rest_guard& operator=(rest_guard&& other) noexcept {
+    if (this != &other) {
+      let_go();
+      owner_ = std::exchange(other.owner_, nullptr);
+    }
+    return *this;
+  }
+  ~rest_guard() { let_go(); }
+
+ private:
+  friend class runtime;
+  explicit rest_guard(engine& owner) noexcept : owner_{&owner} {}
+  void let_go() noexcept;
+  engine* owner_ = nullptr;
 };
 
 }  // namespace molt::servers

@@ -1,0 +1,93 @@
+// A server type of one loaded image, prepared for dispatch.
+//
+// Threading: immutable.
+#pragma once
+
+#include "plugin/abi.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace molt::servers {
+
+/// The addresses that an image occupies: tells whose code or constants a pointer leads to.
+struct image_range {
+  std::uintptr_t begin = 0;
+  std::uintptr_t end = 0;
+
+  [[nodiscard]] bool contains(const void* address) const noexcept {
+    const auto at = reinterpret_cast<std::uintptr_t>(address);
+    return begin <= at && at < end;
+  }
+  friend bool operator==(const image_range&, const image_range&) = default;
+};
+
+/// The image in this process that holds `address`, as the dynamic linker knows it; empty if none does.
+[[nodiscard]] image_range find_image(const void* address);
+
+/// A server type of one loaded image: its handlers and message edges indexed by message key.
+///
+/// Ownership: shares the lease that keeps the image mapped; the runtime shares a type as long as a server has it or may
+/// meet it, until `runtime::retire`.
+class server_type : public std::enable_shared_from_this<server_type> {
+ public:
+  /// `image` is looked up when empty; give it only where several types must count as several images (tests).
+  static std::shared_ptr<const server_type> make(const molt_server_type&, std::string version,
+                                                 std::shared_ptr<const void> lease, image_range image = {});
+
+  [[nodiscard]] const molt_server_type& abi() const noexcept { return *abi_; }
+  [[nodiscard]] std::string_view name() const noexcept { return name_; }
+  [[nodiscard]] std::string_view version() const noexcept { return version_; }  ///< of the plugin
+  [[nodiscard]] const image_range& image() const noexcept { return image_; }
+  [[nodiscard]] const std::shared_ptr<const void>& lease() const noexcept { return lease_; }
+
+  /// By name, which is equal over versions.
+  [[nodiscard]] const molt_handler* find(std::string_view message_name) const noexcept;
+
+  /// By key: exactly this message, as far as fingerprints tell. Null if there is none.
+  [[nodiscard]] const molt_handler* find(std::uint64_t key) const noexcept {
+    const slot& candidate = slots_[(key * multiplier_) >> shift_];
+    return candidate.key == key ? candidate.handler : nullptr;
+  }
+
+  /// The edge by which another version's message reaches a handler of this type. `edge` is null if the payload fits as
+  /// it is.
+  struct conversion {
+    const molt_handler* handler = nullptr;
+    const molt_edge* edge = nullptr;
+  };
+  /// A handler of the same name, with an equal reply, whose payload has an edge from this message's. Empty if there is
+  /// none.
+  [[nodiscard]] conversion find_conversion(const molt_message&) const noexcept;
+
+ private:
+  struct slot {
+    std::uint64_t key = 0;
+    const molt_handler* handler = nullptr;
+  };
+
+  server_type(const molt_server_type&, std::string version, std::shared_ptr<const void> lease, image_range);
+  void index_handlers();
+
+  const molt_server_type* abi_;
+  const slot* slots_ = nullptr;  // a perfect hash of the handlers' keys
+  std::uint64_t multiplier_ = 1;
+  unsigned shift_ = 63;
+  std::vector<slot> table_;
+  std::string name_;
+  std::string version_;
+  std::shared_ptr<const void> lease_;
+  image_range image_;
+};
+
+/// Memory for a state of this schema, uninitialised. Every state that a server has or gets by `become` lies in such
+/// memory.
+[[nodiscard]] void* allocate_state(const molt_schema&);
+/// Gives the memory back; the object in it has been destroyed before.
+void free_state(void*, const molt_schema&) noexcept;
+
+}  // namespace molt::servers
