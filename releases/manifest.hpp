@@ -1,0 +1,132 @@
+// What a release is: release.toml, read and checked. docs/reference/release-manifest.md says the same for people.
+//
+// Invariants of a manifest that was read without an error:
+//   every name is unique among its kind; every number is within its bounds; every plugin file is a relative path that stays
+//   below the release's folder; every address is a literal IPv4 or IPv6 address with a port.
+#pragma once
+
+#include "base/result.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace molt::releases {
+
+/// The manifest's name in a release folder and in a package.
+inline constexpr std::string_view manifest_file_name = "release.toml";
+
+inline constexpr std::size_t manifest_bytes_max = std::size_t{1} << 20U;
+inline constexpr std::size_t plugins_max = 256;
+inline constexpr std::size_t servers_max = 65'536;
+inline constexpr std::size_t listeners_max = 128;
+inline constexpr std::size_t arguments_max = 256;                   ///< per table
+inline constexpr std::size_t argument_bytes_max = std::size_t{64} << 10U;  ///< one value
+inline constexpr std::size_t name_bytes_max = 128;
+inline constexpr std::size_t path_bytes_max = 1024;
+inline constexpr std::uint32_t connections_limit = 1'000'000;
+inline constexpr std::chrono::milliseconds duration_max = std::chrono::hours{24};
+
+/// Name and value, in the manifest's order. The same type as servers::arguments.
+using argument_list = std::vector<std::pair<std::string, std::string>>;
+
+enum class restart_kind { permanent, transient, temporary };
+enum class upgrade_mode { lazy, atomic };
+enum class failure_policy { rollback, quarantine };
+
+[[nodiscard]] std::string_view to_string(restart_kind) noexcept;
+[[nodiscard]] std::string_view to_string(upgrade_mode) noexcept;
+[[nodiscard]] std::string_view to_string(failure_policy) noexcept;
+
+/// [[plugin]]
+struct plugin_entry {
+  std::string name;
+  std::string version;
+  std::string file;  ///< relative to the manifest
+  unsigned line = 0;
+};
+
+/// [supervisor], strategy one_for_one: more than `intensity` restarts within `period` end the node.
+struct supervisor_settings {
+  std::uint32_t intensity = 3;
+  std::chrono::milliseconds period{5000};
+};
+
+/// [[server]]: a supervised child; started in this order, stopped in the reverse one.
+struct server_entry {
+  std::string name;
+  std::string type;
+  restart_kind restart = restart_kind::permanent;
+  std::chrono::milliseconds shutdown{5000};
+  argument_list arguments;
+  unsigned line = 0;
+};
+
+/// A literal address and port.
+struct listen_address {
+  std::string host;  ///< "127.0.0.1", "::1" (without brackets)
+  std::uint16_t port = 0;
+  bool ipv6 = false;
+
+  /// "127.0.0.1:6379", "[::1]:6379"
+  [[nodiscard]] std::string text() const;
+  friend bool operator==(const listen_address&, const listen_address&) = default;
+};
+
+/// "127.0.0.1:6379" or "[::1]:6379"; port 0 asks the system for a free one. Error: invalid_argument.
+result<listen_address> parse_listen_address(std::string_view text);
+
+/// [[listener]]
+struct listener_entry {
+  std::string name;
+  listen_address address;
+  std::string connection;  ///< a server type of kind connection
+  std::uint32_t connections_max = 10'000;
+  argument_list arguments;
+  unsigned line = 0;
+};
+
+/// [upgrade]: how to come to this release.
+struct upgrade_settings {
+  upgrade_mode mode = upgrade_mode::lazy;
+  std::chrono::milliseconds hook_timeout{5000};
+  std::chrono::milliseconds switch_timeout{5000};  ///< mode atomic: time to come to rest
+  failure_policy on_failure = failure_policy::rollback;
+  bool one_way = false;     ///< no way back is asked of the plan
+  argument_list arguments;  ///< given to hooks
+};
+
+struct manifest {
+  std::string name;
+  std::string version;
+  std::vector<plugin_entry> plugins;
+  supervisor_settings supervisor;
+  std::vector<server_entry> servers;
+  std::vector<listener_entry> listeners;
+  upgrade_settings upgrade;
+
+  /// "kv-1.0.0"
+  [[nodiscard]] std::string id() const { return name + "-" + version; }
+};
+
+/// Reads the text of a manifest. Looks at no other file. `shown_as` begins every error.
+/// Errors: invalid_argument ("release.toml:12: [[listener]] redis: unknown key "adress"; did you mean "address"?"),
+/// out_of_bounds.
+/// Threading: any thread.
+result<manifest> parse_manifest(std::string_view text, std::string_view shown_as = manifest_file_name);
+
+/// Reads `folder`/release.toml and checks that every file it names is there, a regular file reached without a link.
+/// Errors: as above; not_found (no manifest, or a file it names), io.
+result<manifest> read_manifest(const std::filesystem::path& folder);
+
+/// A name as plugins, servers, listeners and releases may have it: letters, digits and ". _ -", not beginning with "." or "-".
+[[nodiscard]] bool is_name(std::string_view) noexcept;
+/// A relative path below its folder: components as file names, none empty, "." or "..", no control characters, no backslash.
+[[nodiscard]] bool is_contained_path(std::string_view) noexcept;
+
+}  // namespace molt::releases
