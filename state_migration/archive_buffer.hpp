@@ -32,11 +32,12 @@ class archive_buffer {
  private:
   static int grow(molt_sink*, std::size_t more) noexcept;
 
-  // The sink first, so that grow() finds the buffer from it.
-  struct {
+  // The sink first, so that grow() finds its owner from it.
+  struct owned_sink {
     molt_sink sink;
     archive_buffer* owner;
-  } base_;
+  };
+  owned_sink base_;
   char* begin_ = nullptr;
   std::size_t size_max_;
 };

@@ -68,10 +68,15 @@ class transformation {
   void revert() noexcept;
 
  private:
-  struct scratch;
-
-  void run(const molt_change&, const transformation_settings&) noexcept;
+  void run(const molt_change&, const transformation_settings&);
+  [[nodiscard]] bool prepare_undo(const transformation_settings&);
+  int apply_hook(const path_step&, void* from, void* to, const molt_change&, molt_text&) noexcept;
+  int bridge(const path_step&, const void* from, void* to, const transformation_settings&, molt_text&) noexcept;
+  [[nodiscard]] bool undo_late(const path_step&, std::chrono::nanoseconds spent, const transformation_settings&);
+  void fail(std::string step, std::string error, bool timed_out) noexcept;
+  void fail_for_memory() noexcept;
   void restore_old() noexcept;
+  void drop_undo() noexcept;
 
   const migration_path* path_;
   void* old_;
