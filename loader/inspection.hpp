@@ -1,0 +1,87 @@
+// What a plugin's file says about itself, read without running one instruction of it.
+//
+// An untrusted file goes through three sieves: its ELF structure (elf_image.hpp), its note (note.hpp), and the properties that
+// decide whether it can be replaced in a running process. The first failing to make sense is an error; everything else is a
+// finding, so that one look shows all of them.
+#pragma once
+
+#include "base/result.hpp"
+#include "plugin/description.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace molt::loader {
+
+/// The largest file that is looked at.
+inline constexpr std::size_t image_size_max = std::size_t{512} << 20U;
+
+enum class severity {
+  warn,    ///< loads, but costs something: it says what
+  refuse,  ///< is not loaded
+};
+
+/// What a finding is about. The names stand in JSON; to_string gives them.
+enum class finding_kind {
+  missing_build_id,
+  missing_note,
+  duplicate_note,
+  bad_note,
+  foreign_abi,
+  missing_export,
+  unique_symbol,        ///< STB_GNU_UNIQUE: pins the image and shares statics between versions
+  text_relocations,
+  executable_stack,
+  run_path,             ///< DT_RPATH or DT_RUNPATH
+  writable_code,        ///< a segment both writable and executable
+  no_delete,            ///< DF_1_NODELETE: resident by design
+  private_runtime,      ///< carries its own libstdc++ or unwinder
+  thread_key,           ///< pthread_key_create
+  thread_exit_handler,  ///< a thread_local with a destructor
+  owns_threads,
+  exit_handler,         ///< atexit, pthread_atfork and their like
+  signal_handler,
+  thread_local_storage,
+  static_tls,
+  extra_exports,
+  foreign_library,      ///< needs a library that the host does not have anyway
+};
+[[nodiscard]] std::string_view to_string(finding_kind) noexcept;
+
+struct finding {
+  finding_kind kind{};
+  severity level{};
+  std::string text;  ///< a sentence part that names the thing, e.g. "exports the unique symbol _ZN1a1bE"
+  std::string hint;  ///< what the author does about it
+};
+
+struct inspection {
+  std::filesystem::path path;  ///< as given; for messages
+  std::size_t size = 0;        ///< bytes
+  std::string machine;         ///< "x86-64" or "aarch64"
+  std::string build_id;        ///< lower-case hex; empty if there is none
+  plugin_description plugin;   ///< empty if the note is missing or bad
+  std::vector<std::string> needed;  ///< DT_NEEDED, in order
+  std::vector<finding> findings;    ///< refusals first
+
+  /// Whether it may be loaded: no finding refuses.
+  [[nodiscard]] bool replaceable() const noexcept;
+};
+
+/// Reads the file once and inspects those bytes.
+/// Errors: io, not_found, out_of_bounds (too large), invalid_argument (not a shared object for x86-64 or aarch64),
+/// corrupt (truncated or inconsistent).
+[[nodiscard]] result<inspection> inspect(const std::filesystem::path&);
+
+/// The same from memory; `name` stands for the path in messages.
+[[nodiscard]] result<inspection> inspect_bytes(const std::filesystem::path& name, std::span<const std::byte>);
+
+/// Success, or the error `refused` that names the file, every refusing finding and the hint of the first.
+[[nodiscard]] result<void> require_replaceable(const inspection&);
+
+}  // namespace molt::loader

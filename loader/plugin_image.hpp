@@ -1,0 +1,92 @@
+// A plugin mapped into this process, and the leases that keep it there.
+//
+//   load      copies the file into a sealed memory file, inspects that copy, and loads that same copy: nobody can change the
+//             bytes between inspection and loading, nor later under a running server (an overwritten mapped file is a SIGBUS).
+//   lease     a shared pointer; whoever holds a pointer into the image (a table, a schema, a hook, a vtable) holds one.
+//   unload    takes the last lease, closes, and looks whether the image is really gone.
+//
+// Invariants: an image's table agrees with its note in every fact; two images mapped at the same time have different build IDs;
+// the file descriptor of an image stays open as long as it is mapped, so that no two mapped images have the same name.
+#pragma once
+
+#include "base/result.hpp"
+#include "loader/inspection.hpp"
+#include "plugin/abi.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace molt::loader {
+
+namespace detail {
+struct image_parts;
+}
+
+/// Threading: immutable. Ownership: owns the mapping.
+class plugin_image {
+ public:
+  explicit plugin_image(std::unique_ptr<detail::image_parts>) noexcept;  // used by load()
+  plugin_image(const plugin_image&) = delete;
+  plugin_image& operator=(const plugin_image&) = delete;
+  ~plugin_image();
+
+  [[nodiscard]] const inspection& facts() const noexcept;
+  [[nodiscard]] const plugin_description& description() const noexcept { return facts().plugin; }
+  [[nodiscard]] const std::string& name() const noexcept { return description().name; }
+  [[nodiscard]] const std::string& version() const noexcept { return description().version; }
+  [[nodiscard]] const std::string& build_id() const noexcept { return facts().build_id; }
+
+  // From the description to the code. Indexes are those of description(); they must be in range.
+  [[nodiscard]] const molt_plugin_table& table() const noexcept;
+  [[nodiscard]] const molt_server_type* find_server_type(std::string_view name) const noexcept;  ///< null: has none
+  [[nodiscard]] const molt_server_type& server_type(std::uint32_t index) const noexcept;
+  [[nodiscard]] const molt_schema& schema(std::uint32_t index) const noexcept;
+  [[nodiscard]] const molt_message& message(std::uint32_t index) const noexcept;
+  [[nodiscard]] const molt_edge& state_edge(std::uint32_t index) const noexcept;
+  [[nodiscard]] const molt_edge& message_edge(std::uint32_t index) const noexcept;
+
+  /// Whether an address lies in the image: for finding who still points there.
+  [[nodiscard]] bool contains(const void*) const noexcept;
+
+ private:
+  std::unique_ptr<detail::image_parts> parts_;
+};
+
+/// Keeps an image mapped. Copy it wherever a pointer into the image goes.
+using lease = std::shared_ptr<const plugin_image>;
+
+/// Inspects and loads a plugin. The same plugin (equal build ID, equal bytes) already mapped: another lease on it.
+/// Errors: those of inspect(); refused (a finding, or the table's own defect), incompatible (another machine, ABI version, or the
+/// table disagrees with the note), already_exists (another file with an equal build ID is mapped), io (what the linker said).
+/// Threading: any thread.
+[[nodiscard]] result<lease> load(const std::filesystem::path&);
+
+struct unload_report {
+  std::string plugin;   ///< "kv 1.0.0"
+  std::string build_id;
+  bool unmapped = false;
+  std::string why;      ///< if still mapped: the probable reason
+};
+
+/// Closes the image and verifies it: neither the linker (RTLD_NOLOAD) nor the process's maps show it any more. `last` is reset on
+/// success. Letting the last lease go does the same without a report; list images() to see what stayed.
+/// Errors: busy, if other leases remain; then nothing happened.
+/// Threading: any thread.
+[[nodiscard]] result<unload_report> unload(lease& last);
+
+/// One image that is mapped or was closed and did not go.
+struct image_info {
+  std::string plugin;
+  std::string build_id;
+  std::filesystem::path path;
+  std::size_t leases = 0;
+  std::string resident_because;  ///< not empty: closed, but kept mapped, and why
+};
+/// Threading: any thread.
+[[nodiscard]] std::vector<image_info> images();
+
+}  // namespace molt::loader
