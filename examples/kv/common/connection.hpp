@@ -1,0 +1,134 @@
+// One client: reads its requests, has the store execute them, writes the replies.
+//
+//   reading   bytes become commands, commands are executed at once
+//   waiting   the client does not take its replies: commands are kept until output has drained below `output_max`
+//   closing   after QUIT or an error: what came before is still answered, what comes after is not read
+#pragma once
+
+#include "reply.hpp"
+#include "request.hpp"
+#include "resp_parser.hpp"
+
+#include <molt/plugin.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace kv {
+
+inline constexpr std::size_t output_max = std::size_t{64} << 20U;    ///< replies not yet taken, beyond which we wait
+inline constexpr std::size_t waiting_max = std::size_t{256} << 20U;  ///< bytes of commands that wait
+inline constexpr std::size_t kept_capacity = 1024;                   ///< of the buffers of an idle connection
+inline constexpr auto drain_poll = std::chrono::milliseconds{2};
+
+struct session {
+  requests input;
+  std::string farewell;  ///< what is said last when closing
+  bool closing = false;
+  bool waiting = false;
+  molt::named store{"kv.store"};
+};
+
+/// To oneself: look whether the client has taken some of its replies.
+struct drained {};
+
+struct connection : molt::connection<session> {
+  using messages = molt::messages<drained>;
+
+  std::size_t handle_data(molt::context& context, std::string_view data) {
+    if (self().closing) return data.size();
+    const parsed read = request_parser{self().input, data}.run();
+    if (read.last) begin_closing(read);
+    if (self().waiting)
+      bound_waiting();
+    else
+      answer(context);
+    return self().closing ? data.size() : read.consumed;
+  }
+
+  void handle_cast(molt::context& context, const drained&) {
+    self().waiting = false;
+    answer(context);
+  }
+
+ private:
+  void begin_closing(const parsed& read) {
+    self().closing = true;
+    if (read.error.empty()) return;
+    std::string text{read.error};
+    if (read.offender != 0) text.append("'").append(1, read.offender).append("'");
+    reply{self().farewell}.error(text);
+  }
+
+  void bound_waiting() {
+    if (self().input.input.text.size() <= waiting_max || self().closing) return;
+    self().closing = true;
+    reply{self().farewell}.error("ERR too many commands are waiting for their replies to be read");
+  }
+
+  /// Executes what has been read, as long as the client takes its replies.
+  void answer(molt::context& context) {
+    while (self().input.commands > 0) {
+      if (context.output_pending() >= output_max) {
+        self().waiting = context.send_after(drain_poll, drained{}) != molt::timer{};
+        if (self().waiting) return;
+      }
+      execute_batch(context);
+    }
+    if (!self().closing) return;
+    context.write(self().farewell);
+    context.close();
+  }
+
+  void execute_batch(molt::context& context) {
+    requests& input = self().input;
+    const std::uint32_t count = input.commands;
+    execute batch = take_commands(input);
+    auto done = self().store.call(context, batch);
+    if (!done) {
+      refuse(context, count, done.error().text());
+    } else {
+      context.write(done->replies);
+      if (done->commands < count) put_back(std::move(batch), done->commands, count);
+    }
+    keep_buffers(std::move(batch));
+  }
+
+  /// The store could not be asked: every command gets an answer, so that the client stays in step.
+  static void refuse(molt::context& context, std::uint32_t count, std::string_view why) {
+    std::string replies;
+    for (std::uint32_t i = 0; i < count; ++i) reply{replies}.error(std::string{"ERR "}.append(why));
+    context.write(replies);
+  }
+
+  /// Commands that were not executed because the replies grew large go in front of what is being read.
+  void put_back(execute batch, std::uint32_t executed, std::uint32_t count) {
+    requests& input = self().input;
+    batch_reader reader{batch};
+    for (std::uint32_t i = 0; i < executed; ++i) reader.next();
+    batch.text.erase(0, reader.text_used());
+    batch.layout.erase(batch.layout.begin(), batch.layout.begin() + static_cast<std::ptrdiff_t>(reader.layout_used()));
+    input.commands = count - executed;
+    input.whole_text = batch.text.size();
+    input.whole_layout = batch.layout.size();
+    batch.text += input.input.text;
+    batch.layout.insert(batch.layout.end(), input.input.layout.begin(), input.input.layout.end());
+    input.input = std::move(batch);
+  }
+
+  /// The next request needs the same small buffers again; large ones are given back.
+  void keep_buffers(execute batch) {
+    execute& input = self().input.input;
+    if (!input.text.empty() || !input.layout.empty()) return;
+    if (batch.text.capacity() > kept_capacity || batch.layout.capacity() > kept_capacity / 4) return;
+    batch.text.clear();
+    batch.layout.clear();
+    input = std::move(batch);
+  }
+};
+
+}  // namespace kv

@@ -1,0 +1,53 @@
+// Replies in RESP2, appended to a string; and the error by which a command says that it could not.
+#pragma once
+
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace kv {
+
+/// A command's refusal, with Redis's words ("ERR syntax error"). The reply begun so far is taken back.
+class command_error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+[[noreturn]] inline void syntax_error() { throw command_error{"ERR syntax error"}; }
+[[noreturn]] inline void not_an_integer() { throw command_error{"ERR value is not an integer or out of range"}; }
+
+class reply {
+ public:
+  explicit reply(std::string& to) : to_{to} {}
+
+  void simple(std::string_view text) { line('+', text); }
+  void error(std::string_view text) { line('-', text); }
+  void integer(std::int64_t value) { number(':', value); }
+  void array(std::size_t count) { number('*', static_cast<std::int64_t>(count)); }
+  void null() { to_ += "$-1\r\n"; }
+  void null_array() { to_ += "*-1\r\n"; }
+  void bulk(std::string_view text) {
+    number('$', static_cast<std::int64_t>(text.size()));
+    to_.append(text);
+    to_ += "\r\n";
+  }
+
+ private:
+  void line(char kind, std::string_view text) {
+    to_ += kind;
+    to_.append(text);
+    to_ += "\r\n";
+  }
+  void number(char kind, std::int64_t value) {
+    char digits[24];
+    const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+    line(kind, {digits, static_cast<std::size_t>(end - digits)});
+  }
+
+  std::string& to_;
+};
+
+}  // namespace kv

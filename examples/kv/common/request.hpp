@@ -1,0 +1,64 @@
+// Commands on their way from a connection to the store, and the store's answer. The same in all versions of kv, so that
+// a connection and a store that have not changed at the same moment understand each other.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kv {
+
+/// What a command that was answered says: its replies, and how many commands they answer.
+struct executed {
+  std::string replies;         ///< RESP2
+  std::uint32_t commands = 0;  ///< at least 1; fewer than asked for when the replies grew over `replies_slice`
+};
+
+/// Whole commands, to be executed in order.
+///
+/// `text` holds the words of all commands one after the other; `layout` says for each command how many words it has and
+/// then the size of each. Two allocations for any number of commands.
+struct execute {
+  using reply = executed;
+
+  std::string text;
+  std::vector<std::uint32_t> layout;
+};
+
+/// The store ends a batch early when its replies are larger than this, so that a batch of large reads stays bounded.
+inline constexpr std::size_t replies_slice = std::size_t{1} << 20U;
+
+/// Reads the commands of a batch in order.
+class batch_reader {
+ public:
+  explicit batch_reader(const execute& batch) : batch_{batch} {}
+
+  [[nodiscard]] bool done() const noexcept { return next_ == batch_.layout.size(); }
+
+  /// The words of the next command; valid until the next call and while the batch lives.
+  [[nodiscard]] std::span<const std::string_view> next() {
+    const std::size_t count = batch_.layout[next_++];
+    words_.clear();
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t size = batch_.layout[next_++];
+      words_.push_back(std::string_view{batch_.text}.substr(used_, size));
+      used_ += size;
+    }
+    return words_;
+  }
+
+  /// How much of the batch's text and layout the commands read so far took.
+  [[nodiscard]] std::size_t text_used() const noexcept { return used_; }
+  [[nodiscard]] std::size_t layout_used() const noexcept { return next_; }
+
+ private:
+  const execute& batch_;
+  std::size_t next_ = 0;
+  std::size_t used_ = 0;
+  std::vector<std::string_view> words_;
+};
+
+}  // namespace kv
