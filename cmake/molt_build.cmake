@@ -49,7 +49,9 @@ function(molt_add_layer name)
   target_include_directories(${target} ${scope}
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/molt>)
   foreach(lower IN LISTS molt_layer_${name})
-    target_link_libraries(${target} ${scope} molt::${lower})
+    if(TARGET molt::${lower})  # lower layers are defined first; one without a CMakeLists.txt is empty
+      target_link_libraries(${target} ${scope} molt::${lower})
+    endif()
   endforeach()
   target_link_libraries(${target} ${scope} ${layer_LINK_PUBLIC})
   if(layer_HEADERS)

@@ -5,6 +5,7 @@
 #   target                       used by
 #   Boost::headers               everything
 #   Threads::Threads             everything
+#   Boost::json                  node, tools: compiled once, not in every file
 #   PkgConfig::libelf            loader
 #   tomlplusplus::tomlplusplus   releases
 #   spdlog::spdlog               node
@@ -16,6 +17,7 @@ function(molt_find_dependencies)
   endif()
   find_package(Threads REQUIRED)
   find_package(Boost 1.81 REQUIRED)
+  find_package(Boost 1.81 ${need} COMPONENTS json)
   find_package(PkgConfig ${need})
   if(PkgConfig_FOUND)
     pkg_check_modules(libelf ${need} IMPORTED_TARGET libelf)

@@ -1,0 +1,128 @@
+// status, servers, call: the running node, asked through moltd.
+#include "tools/cli_client.hpp"
+#include "tools/cli_commands.hpp"
+
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+
+#include <cstdio>
+#include <iostream>
+#include <iterator>
+#include <optional>
+
+namespace molt::cli {
+
+namespace json = boost::json;
+
+namespace {
+
+void print_status(const json::value& body) {
+  const auto& node = member_of(body, "node");
+  const auto& release = member_of(body, "release");
+  const std::string state = text_of(node, "state");
+  const std::string current = text_of(release, "current");
+  std::string about = current.empty() ? "none" : current;
+  if (flag_of(release, "probation"))
+    about += paint(colour::yellow, " in probation") + ", parent " + text_of(release, "parent");
+  else if (!current.empty())
+    about += ", permanent";
+  std::printf("release    %s\n", about.c_str());
+  std::printf("node       %s, pid %s, %s restarts\n",
+              paint(state == "running" ? colour::green : colour::red, state).c_str(), text_of(node, "pid").c_str(),
+              text_of(node, "restarts").c_str());
+  std::printf("servers    %s\nconnections %s\n", text_of(body, "servers").c_str(),
+              text_of(body, "connections").c_str());
+  for (const auto& listener : items_of(body, "listeners"))
+    std::printf("listener   %s on %s\n", text_of(listener, "name").c_str(), text_of(listener, "address").c_str());
+  const auto& upgrade = member_of(body, "upgrade");
+  if (upgrade.is_object()) {
+    const std::string outcome = text_of(upgrade, "result");
+    std::printf("upgrade    %s -> %s: %s\n", text_of(upgrade, "from").c_str(), text_of(upgrade, "to").c_str(),
+                outcome.empty() ? text_of(upgrade, "phase").c_str() : outcome.c_str());
+  }
+  const std::string attention = text_of(body, "attention");
+  if (!attention.empty()) std::printf("%s  %s\n", paint(colour::red, "attention").c_str(), attention.c_str());
+}
+
+/// The payload from the words of the command line; reports what is wrong with them.
+std::optional<json::value> payload_of(const settings& with, const std::vector<std::string>& words) {
+  if (words.empty()) return json::object{};
+  std::string text;
+  if (words.size() == 1 && words.front() == "-")
+    text.assign(std::istreambuf_iterator<char>{std::cin}, {});
+  else if (words.size() == 1 && words.front().find_first_of("{[\"") == 0)
+    text = words.front();
+  else
+    return parse_key_values(with, words, true);
+  boost::system::error_code bad;
+  json::value parsed = json::parse(text, bad);
+  if (!bad) return parsed;
+  report_error(with,
+               error{reason::invalid_argument, "the payload is not JSON: " + bad.message(),
+                     "for example: '{\"by\": 3}' or by=3"},
+               {}, exit_usage);
+  return std::nullopt;
+}
+
+}  // namespace
+
+int status(const settings& with) {
+  const auto got = ask(with, "GET", "/v1/status");
+  if (!got.ok()) return got.exit_code;
+  if (with.json) {
+    print_json(got.body);
+    return exit_done;
+  }
+  print_status(got.body);
+  const auto& release = member_of(got.body, "release");
+  if (flag_of(release, "probation"))
+    suggest(with, "molt commit keeps " + text_of(release, "current") + "; molt rollback goes back to " +
+                      text_of(release, "parent"));
+  return exit_done;
+}
+
+int servers(const settings& with, const servers_request& request) {
+  std::string target = "/v1/servers?limit=" + std::to_string(request.limit);
+  if (!request.type.empty()) target += "&type=" + encoded(request.type);
+  const auto got = ask(with, "GET", target);
+  if (!got.ok()) return got.exit_code;
+  if (with.json) {
+    print_json(got.body);
+    return exit_done;
+  }
+  table rows{{"REF", "NAME", "TYPE", "VERSION", "STATUS", "QUEUED", "HANDLED"}};
+  const auto& shown = items_of(got.body, "servers");
+  for (const auto& server : shown)
+    rows.add({text_of(server, "ref"), text_of(server, "name"), text_of(server, "type"), text_of(server, "version"),
+              text_of(server, "status"), text_of(server, "queued"), text_of(server, "handled")});
+  std::fputs(rows.text().c_str(), stdout);
+  const auto total = number_of(got.body, "total");
+  if (total > static_cast<double>(shown.size()))
+    suggest(with, std::to_string(shown.size()) + " of " + text_of(got.body, "total") + " shown; --limit N shows more");
+  return exit_done;
+}
+
+int call(const settings& with, const call_request& request) {
+  auto payload = payload_of(with, request.payload);
+  if (!payload) return exit_usage;
+  answer got;
+  {
+    const progress shown{"calling " + request.server};
+    got = ask(with, "POST", "/v1/call",
+              {{"server", request.server},
+               {"message", request.message},
+               {"payload", std::move(*payload)},
+               {"timeout_ms", request.timeout.count()}},
+              request.timeout + std::chrono::seconds{5});
+  }
+  if (!got.ok()) return got.exit_code;
+  if (with.json)
+    print_json(got.body);
+  else if (const auto& reply = member_of(got.body, "reply"); reply.is_string())
+    std::printf("%s\n", reply.get_string().c_str());
+  else if (!reply.is_null())
+    print_json(reply);
+  return exit_done;
+}
+
+}  // namespace molt::cli

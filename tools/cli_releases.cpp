@@ -1,0 +1,237 @@
+// install, releases, remove, plan, upgrade, rollback, commit: moltd's release handler, shown.
+#include "tools/cli_client.hpp"
+#include "tools/cli_commands.hpp"
+
+#include <boost/json/array.hpp>
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+
+namespace molt::cli {
+
+namespace json = boost::json;
+
+namespace {
+
+json::array strings(const std::vector<std::string>& from) {
+  json::array out;
+  for (const auto& text : from) out.emplace_back(text);
+  return out;
+}
+
+std::string joined(const json::array& texts, std::string_view between) {
+  std::string out;
+  for (const auto& text : texts) {
+    if (!out.empty()) out += between;
+    out += text.is_string() ? std::string{text.get_string()} : std::string{};
+  }
+  return out;
+}
+
+std::string count_text(double count) { return std::to_string(std::llround(count)); }
+
+/// "lists: lists are deleted; ..." for a loss given as text or as {"name","text"}.
+std::string loss_text(const json::value& loss) {
+  if (loss.is_string()) return std::string{loss.get_string()};
+  const std::string text = text_of(loss, "text");
+  return text.empty() ? text_of(loss, "name") : text_of(loss, "name") + ": " + text;
+}
+
+void print_types(const json::value& body) {
+  const auto& types = items_of(body, "types");
+  if (types.empty()) return;
+  table rows{{"TYPE", "WAY", "SERVERS", "STEPS"}};
+  for (const auto& type : types) {
+    const std::string change = text_of(type, "change");
+    std::string way = text_of(type, "way");
+    if (change == "added" || change == "removed") way = change;
+    rows.add({text_of(type, "type"), way, member_of(type, "servers").is_null() ? "-" : text_of(type, "servers"),
+              joined(items_of(type, "steps"), ", then ")});
+  }
+  std::fputs(rows.text().c_str(), stdout);
+  for (const auto& type : types)
+    for (const auto& loss : items_of(type, "losses"))
+      std::printf("%s %s\n", paint(colour::yellow, "loses").c_str(), loss_text(loss).c_str());
+}
+
+void print_lines(const json::array& lines, const char* label, colour how) {
+  for (const auto& line : lines)
+    std::printf("%s %s\n", paint(how, label).c_str(), line.is_string() ? line.get_string().c_str() : "");
+}
+
+int exit_code_of_result(std::string_view outcome) {
+  if (outcome == "done") return exit_done;
+  if (outcome == "refused") return exit_refused;
+  if (outcome == "rolled_back") return exit_failed;
+  return exit_needs_attention;
+}
+
+/// The outcome of an upgrade or a rollback, and what to do next.
+int report_change(const settings& with, const json::value& body, bool going_back) {
+  const std::string outcome = text_of(body, "result");
+  const std::string from = text_of(body, "from");
+  const std::string to = text_of(body, "to");
+  const int exit_code = exit_code_of_result(outcome);
+  if (with.json) {
+    print_json(body);
+    return exit_code;
+  }
+  const std::string summary = from + " -> " + to + " in " + duration_text(number_of(body, "total_ms")) + ", " +
+                              count_text(number_of(body, "servers_migrated")) + " servers migrated (" +
+                              text_of(body, "way") + ")";
+  const colour how = exit_code == exit_done ? colour::green : colour::red;
+  std::printf("%s  %s\n", paint(how, outcome).c_str(), summary.c_str());
+  print_types(body);
+  for (const auto& failure : items_of(body, "failures"))
+    std::fprintf(stderr, "failed: %s: %s: %s\n", text_of(failure, "server").c_str(), text_of(failure, "hook").c_str(),
+                 text_of(failure, "error").c_str());
+  for (const auto& problem : items_of(body, "problems"))
+    std::fprintf(stderr, "problem: %s\n", problem.is_string() ? problem.get_string().c_str() : "");
+
+  if (exit_code == exit_done && !going_back)
+    suggest(with, "molt commit keeps " + to + "; molt rollback goes back to " + from);
+  else if (exit_code == exit_done)
+    suggest(with, "molt status");
+  else if (exit_code == exit_refused)
+    suggest(with, "nothing was changed; molt plan shows every problem");
+  else if (exit_code == exit_failed)
+    suggest(with, from + " serves as before; correct the hook, pack and install a new version");
+  else
+    suggest(with, "molt status says what is left to decide");
+  return exit_code;
+}
+
+int change(const settings& with, std::string_view target, json::object body, const change_request& request,
+           const std::string& what, bool going_back) {
+  const auto arguments = parse_key_values(with, request.arguments, false);
+  if (!arguments) return exit_usage;
+  body["arguments"] = *arguments;
+  answer done;
+  {
+    const goes_on_after_interrupt interrupt{"\nmoltd carries this on; molt status shows how far it is\n"};
+    const progress shown{what};
+    done = ask(with, "POST", target, body, request.timeout);
+  }
+  return done.ok() ? report_change(with, done.body, going_back) : done.exit_code;
+}
+
+}  // namespace
+
+int install(const settings& with, const std::string& path) {
+  std::error_code bad;
+  const auto absolute = std::filesystem::absolute(path, bad);
+  if (bad || !std::filesystem::exists(absolute, bad)) {
+    report_error(with,
+                 error{reason::not_found, path + ": no such file or folder", "molt pack DIR -o FILE.molt makes one"},
+                 {}, exit_refused);
+    return exit_refused;
+  }
+  answer done;
+  {
+    const progress shown{"installing " + path};
+    done = ask(with, "POST", "/v1/releases", {{"path", absolute.string()}}, std::chrono::minutes{10});
+  }
+  if (!done.ok()) return done.exit_code;
+  if (with.json) {
+    print_json(done.body);
+    return exit_done;
+  }
+  const std::string id = text_of(done.body, "id");
+  std::printf("%s\n", id.c_str());
+  suggest(with, "molt plan " + id);
+  return exit_done;
+}
+
+int releases(const settings& with) {
+  const auto got = ask(with, "GET", "/v1/releases");
+  if (!got.ok()) return got.exit_code;
+  if (with.json) {
+    print_json(got.body);
+    return exit_done;
+  }
+  table rows{{"RELEASE", "STATUS", "PARENT", "INSTALLED"}};
+  for (const auto& release : items_of(got.body, "releases")) {
+    const std::string status = text_of(release, "status");
+    const colour how = status == "current" ? colour::yellow : status == "permanent" ? colour::green : colour::none;
+    rows.add(
+        {text_of(release, "id"), paint(how, status), text_of(release, "parent"), text_of(release, "installed_at")});
+  }
+  std::fputs(rows.text().c_str(), stdout);
+  if (items_of(got.body, "releases").empty()) suggest(with, "molt install FILE.molt");
+  return exit_done;
+}
+
+int remove(const settings& with, const std::string& release) {
+  const auto done = ask(with, "DELETE", "/v1/releases/" + encoded(release));
+  if (!done.ok()) return done.exit_code;
+  if (with.json)
+    print_json(done.body);
+  else
+    std::printf("removed %s\n", release.c_str());
+  return exit_done;
+}
+
+int plan(const settings& with, const plan_request& request) {
+  json::object body{{"accept_loss", strings(request.accept_loss)}};
+  if (request.rollback)
+    body["rollback"] = true;
+  else
+    body["release"] = request.release;
+  answer got;
+  {
+    const progress shown{"planning"};
+    got = ask(with, "POST", "/v1/plan", body, std::chrono::minutes{2});
+  }
+  if (!got.ok()) return got.exit_code;
+  const auto& problems = items_of(got.body, "problems");
+  const int exit_code = problems.empty() ? exit_done : exit_refused;
+  if (with.json) {
+    print_json(got.body);
+    return exit_code;
+  }
+  const std::string from = text_of(got.body, "from");
+  const std::string to = text_of(got.body, "to");
+  if (!from.empty() || !to.empty()) std::printf("%s -> %s\n", from.c_str(), to.c_str());
+  print_types(got.body);
+  print_lines(items_of(got.body, "notes"), "note:", colour::dim);
+  std::fflush(stdout);
+  print_lines(problems, "problem:", colour::red);
+  if (!problems.empty())
+    suggest(with, "an upgrade would be refused, with nothing changed");
+  else if (request.rollback)
+    suggest(with, "molt rollback");
+  else
+    suggest(with, "molt upgrade " + (to.empty() ? request.release : to));
+  return exit_code;
+}
+
+int upgrade(const settings& with, const change_request& request) {
+  json::object body{{"release", request.release}};
+  if (!request.mode.empty()) body["mode"] = request.mode;
+  if (!request.accept_loss.empty()) body["accept_loss"] = strings(request.accept_loss);
+  return change(with, "/v1/upgrade", std::move(body), request, "upgrading to " + request.release, false);
+}
+
+int rollback(const settings& with, const change_request& request) {
+  return change(with, "/v1/rollback", {{"accept_loss", strings(request.accept_loss)}}, request, "rolling back", true);
+}
+
+int commit(const settings& with) {
+  answer done;
+  {
+    const progress shown{"committing"};
+    done = ask(with, "POST", "/v1/commit", {}, std::chrono::minutes{2});
+  }
+  if (!done.ok()) return done.exit_code;
+  if (with.json) {
+    print_json(done.body);
+    return exit_done;
+  }
+  const std::string permanent = text_of(done.body, "permanent");
+  std::printf("%s\n", permanent.empty() ? "committed" : (permanent + " is permanent").c_str());
+  suggest(with, "molt releases");
+  return exit_done;
+}
+
+}  // namespace molt::cli

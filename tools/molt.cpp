@@ -1,0 +1,235 @@
+// The command line: what it accepts, its help, and which command it calls.
+#include "tools/cli_commands.hpp"
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace {
+
+using molt::cli::settings;
+
+constexpr const char* exit_codes =
+    "Exit codes: 0 done; 1 refused, nothing changed; 2 usage; 3 failed, everything is as before;\n"
+    "            4 node not reachable; 5 needs attention.\n";
+
+/// Help that begins with examples.
+class examples_first : public CLI::Formatter {
+ public:
+  void add(const std::string& command, std::string examples) { examples_[command] = std::move(examples); }
+
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+    std::string out;
+    if (const auto found = examples_.find(app->get_name()); found != examples_.end())
+      out += "Examples:\n" + found->second + "\n";
+    return out + CLI::Formatter::make_help(app, std::move(name), mode);
+  }
+
+ private:
+  std::map<std::string, std::string> examples_;
+};
+
+/// The command line under construction; the chosen command is in `chosen` after parsing.
+class command_line {
+ public:
+  command_line() : help_{std::make_shared<examples_first>()} {
+    if (const char* named = std::getenv("MOLT_SOCKET"); named != nullptr && *named != '\0') with_.socket = named;
+    app_.name("molt");
+    help_->add("molt",
+               "  molt pack release-2 -o counter-2.0.0.molt && molt install counter-2.0.0.molt\n"
+               "  molt plan counter-2.0.0\n"
+               "  molt upgrade counter-2.0.0 && molt commit\n");
+    help_->column_width(34);
+    app_.formatter(help_);
+    app_.require_subcommand(1);
+    app_.set_version_flag("--version", "molt " MOLT_VERSION);
+    app_.set_help_flag("-h,--help", "Show this help");
+    app_.footer(std::string{"molt COMMAND --help shows a command's examples and options.\n\n"} + exit_codes);
+    app_.failure_message([](const CLI::App* app, const CLI::Error& wrong) {
+      const auto parsed = app->get_subcommands();
+      const std::string command = parsed.empty() ? "molt" : "molt " + parsed.front()->get_name();
+      return "error: " + std::string{wrong.what()} + "\nnext:  " + command + " --help\n";
+    });
+    add_common(app_, true);
+    add_files();
+    add_release_store();
+    add_upgrade();
+    add_node();
+  }
+
+  int run(int count, char** words) {
+    try {
+      app_.parse(count, words);
+    } catch (const CLI::ParseError& stopped) {
+      const int status = app_.exit(stopped);
+      return status == 0 ? molt::cli::exit_done : molt::cli::exit_usage;
+    }
+    return chosen_();
+  }
+
+ private:
+  /// `asks`: whether the command talks to moltd.
+  void add_common(CLI::App& to, bool asks) {
+    to.add_flag("--json", with_.json, "Data as JSON on stdout");
+    if (asks)
+      to.add_option("--socket", with_.socket, "moltd's control socket; also $MOLT_SOCKET")
+          ->type_name("PATH")
+          ->capture_default_str();
+  }
+
+  CLI::App& add(const std::string& name, const std::string& what, bool asks, std::string examples) {
+    CLI::App* command = app_.add_subcommand(name, what);
+    help_->add(name, std::move(examples));
+    add_common(*command, asks);
+    command->footer(exit_codes);
+    return *command;
+  }
+
+  void add_files() {
+    auto& inspect = add("inspect", "What a plugin file says about itself, without running its code", false,
+                        "  molt inspect libcounter-1.0.0.so\n"
+                        "  molt inspect --json libcounter-1.0.0.so | jq .plugin.version\n");
+    inspect.add_option("FILE", first_, "A plugin (.so)")->required();
+    inspect.callback([this] { chosen_ = [this] { return molt::cli::inspect(with_, first_); }; });
+
+    auto& diff = add("diff", "What changed between two versions of a plugin, and whether hooks cover it", false,
+                     "  molt diff libcounter-1.0.0.so libcounter-2.0.0.so\n");
+    diff.add_option("OLD", first_, "The older plugin (.so)")->required();
+    diff.add_option("NEW", second_, "The newer plugin (.so)")->required();
+    diff.callback([this] { chosen_ = [this] { return molt::cli::diff(with_, first_, second_); }; });
+
+    auto& pack = add("pack", "Make a package of a folder with release.toml and its plugins", false,
+                     "  molt pack release-2 -o counter-2.0.0.molt\n");
+    pack.add_option("DIR", first_, "The release's folder")->required();
+    pack.add_option("-o,--output", second_, "The package to write")->required()->type_name("FILE");
+    pack.callback([this] { chosen_ = [this] { return molt::cli::pack(with_, first_, second_); }; });
+  }
+
+  void add_release_store() {
+    auto& install = add("install", "Put a package or a release folder into the store; nothing is run", true,
+                        "  molt install counter-2.0.0.molt\n");
+    install.add_option("FILE", first_, "A package (.molt) or a release's folder")->required();
+    install.callback([this] { chosen_ = [this] { return molt::cli::install(with_, first_); }; });
+
+    auto& releases =
+        add("releases", "The installed releases: unpacked, current, permanent, old", true, "  molt releases\n");
+    releases.callback([this] { chosen_ = [this] { return molt::cli::releases(with_); }; });
+
+    auto& remove =
+        add("remove", "Delete an installed release that does not run", true, "  molt remove counter-1.0.0\n");
+    remove.add_option("RELEASE", first_, release_help_)->required();
+    remove.callback([this] { chosen_ = [this] { return molt::cli::remove(with_, first_); }; });
+  }
+
+  void add_upgrade() {
+    auto& plan = add("plan", "What an upgrade would do, checked without touching anything", true,
+                     "  molt plan counter-2.0.0\n"
+                     "  molt plan --rollback --accept-loss lists\n");
+    auto* plan_release = plan.add_option("RELEASE", plan_.release, release_help_);
+    auto* plan_back = plan.add_flag("--rollback", plan_.rollback, "Plan the way back to the parent release");
+    plan_back->excludes(plan_release);
+    add_losses(plan, plan_.accept_loss);
+    plan.callback([this] {
+      if (plan_.release.empty() && !plan_.rollback) throw CLI::RequiredError("RELEASE or --rollback");
+      chosen_ = [this] { return molt::cli::plan(with_, plan_); };
+    });
+
+    auto& upgrade = add("upgrade", "Switch the running node to an installed release; state and connections stay", true,
+                        "  molt upgrade counter-2.0.0\n"
+                        "  molt upgrade 2.0.0 --mode atomic --argument batch=1000\n");
+    upgrade.add_option("RELEASE", change_.release, release_help_)->required();
+    upgrade.add_option("--mode", change_.mode, "lazy or atomic; the manifest's unless given")
+        ->check(CLI::IsMember({"lazy", "atomic"}));
+    add_change(upgrade);
+    upgrade.callback([this] { chosen_ = [this] { return molt::cli::upgrade(with_, change_); }; });
+
+    auto& rollback = add("rollback", "Back to the parent release, keeping what happened since", true,
+                         "  molt rollback\n"
+                         "  molt rollback --accept-loss lists\n");
+    add_change(rollback);
+    rollback.callback([this] { chosen_ = [this] { return molt::cli::rollback(with_, change_); }; });
+
+    auto& commit = add("commit", "End probation: the current release becomes permanent", true, "  molt commit\n");
+    commit.callback([this] { chosen_ = [this] { return molt::cli::commit(with_); }; });
+  }
+
+  void add_node() {
+    auto& status = add("status", "The node, its release, its listeners, the last upgrade", true,
+                       "  molt status\n  molt status --json | jq .release.current\n");
+    status.callback([this] { chosen_ = [this] { return molt::cli::status(with_); }; });
+
+    auto& servers = add("servers", "The running servers", true, "  molt servers --type kv.connection --limit 20\n");
+    servers.add_option("--type", servers_.type, "Only servers of this type")->type_name("TYPE");
+    servers.add_option("--limit", servers_.limit, "At most so many")->type_name("N")->capture_default_str();
+    servers.callback([this] { chosen_ = [this] { return molt::cli::servers(with_, servers_); }; });
+
+    auto& call = add("call", "Send one message to a server and print the reply", true,
+                     "  molt call counter add by=3\n"
+                     "  molt call counter add '{\"by\": 3}'\n");
+    call.add_option("SERVER", call_.server, "The server's name")->required();
+    call.add_option("MESSAGE", call_.message, "The message's name")->required();
+    call.add_option("PAYLOAD", call_.payload, "JSON, key=value words, or - for stdin");
+    call.add_option("--timeout-ms", timeout_ms_, "How long to wait for the reply")
+        ->type_name("MS")
+        ->check(CLI::Range(1L, 86'400'000L))
+        ->capture_default_str();
+    call.callback([this] {
+      call_.timeout = std::chrono::milliseconds{timeout_ms_};
+      chosen_ = [this] { return molt::cli::call(with_, call_); };
+    });
+  }
+
+  static void add_losses(CLI::App& to, std::vector<std::string>& losses) {
+    to.add_option("--accept-loss", losses, "A loss of the way back that is accepted; may be repeated")
+        ->type_name("NAME")
+        ->take_all()
+        ->expected(1);
+  }
+
+  void add_change(CLI::App& to) {
+    add_losses(to, change_.accept_loss);
+    to.add_option("--argument", change_.arguments, "For the hooks; may be repeated")
+        ->type_name("KEY=VALUE")
+        ->take_all()
+        ->expected(1);
+    to.add_option("--timeout", timeout_s_, "How long to wait for moltd's answer, in seconds")
+        ->type_name("S")
+        ->check(CLI::Range(1L, 86'400L))
+        ->capture_default_str();
+    to.parse_complete_callback([this] { change_.timeout = std::chrono::seconds{timeout_s_}; });
+  }
+
+  const std::string release_help_ = "A release's id, e.g. counter-2.0.0, or its version where that is unique";
+  std::shared_ptr<examples_first> help_;
+  CLI::App app_{"molt gives running C++ servers new code and keeps their state."};
+  settings with_{std::string{molt::cli::default_socket}, false};
+  std::function<int()> chosen_;
+
+  std::string first_;
+  std::string second_;
+  molt::cli::plan_request plan_;
+  molt::cli::change_request change_;
+  molt::cli::servers_request servers_;
+  molt::cli::call_request call_;
+  long timeout_ms_ = 5000;
+  long timeout_s_ = 3600;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return command_line{}.run(argc, argv);
+  } catch (const std::exception& unexpected) {
+    molt::cli::report_error(
+        {}, molt::error{molt::reason::internal, unexpected.what(), "this is a fault of molt; report it"}, {},
+        molt::cli::exit_failed);
+    return molt::cli::exit_failed;
+  }
+}
