@@ -1,0 +1,29 @@
+// kv 2.0.0: keys may expire, and count how often they are read. Up from 1.x and down to it.
+#include "../common/connection.hpp"
+#include "../common/expiring_store.hpp"
+#include "keyspace.hpp"
+
+#include <molt/plugin.hpp>
+
+#include <utility>
+
+namespace kv {
+
+struct store : molt::server<state> {
+  using messages = molt::messages<execute, remove_expired>;
+
+  executed handle_call(molt::context& context, const execute& batch) {
+    return execute_and_look_later<keyspace>(context, self(), batch);
+  }
+  void handle_cast(molt::context& context, const remove_expired&) { remove_a_slice<keyspace>(context, self()); }
+
+  static state code_change(v1::state&& old) noexcept { return v2::from_v1(std::move(old)); }
+  static v1::state code_change_down(state&& now) noexcept { return v2::to_v1(std::move(now)); }
+  static constexpr molt::loss code_change_down_loss(const state*) {
+    return {"expiry", "keys that were to expire stay for ever; hit counts are dropped"};
+  }
+};
+
+}  // namespace kv
+
+MOLT_PLUGIN("kv", "2.0.0", kv::store, kv::connection)
