@@ -18,6 +18,7 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -40,6 +41,7 @@ class loaded_plugin {
 
   [[nodiscard]] const plugin_description& description() const noexcept { return lease_->description(); }
   [[nodiscard]] const loader::plugin_image& image() const noexcept { return *lease_; }
+  [[nodiscard]] const loader::lease& lease() const noexcept { return lease_; }
   [[nodiscard]] const std::vector<std::shared_ptr<const servers::server_type>>& types() const noexcept {
     return types_;
   }
@@ -80,8 +82,8 @@ inline constexpr std::size_t failures_listed_max = 1000;
 struct adopt_settings {
   direction going = direction::up;
   std::chrono::nanoseconds hook_timeout = std::chrono::seconds{5};
-  servers::arguments arguments;  ///< for the hooks
-  bool allow_lossy = false;      ///< the operator accepted every loss (the plan checked which)
+  servers::arguments arguments;          ///< for the hooks
+  std::vector<std::string> accept_loss;  ///< names of losses that the operator accepted; others fail the server
 };
 
 /// Counts of one server type, since the release was made.
@@ -117,33 +119,47 @@ class release_image final : public servers::release {
   [[nodiscard]] std::vector<type_count> counts() const;
   [[nodiscard]] std::chrono::nanoseconds largest_migration() const noexcept;
 
-  /// How one server was moved in mode atomic: to be finished or reverted when all are.
-  struct move;
-  /// Brings one server over, keeping what is needed to revert it. Null when there was nothing to do or it failed
-  /// (recorded).
-  [[nodiscard]] std::unique_ptr<move> adopt_revertibly(servers::resting_server&, bool& failed) const noexcept;
-  /// Puts a moved server back. False: its state is lost (memory ran out).
+  /// One server moved in mode atomic: to be kept or reverted when all are. Its old state lives as long.
+  class move {
+   public:
+    move(migration::transformation done, const servers::server_type& before) noexcept
+        : done_{std::move(done)}, before_{&before} {}
+
+   private:
+    friend class release_image;
+    migration::transformation done_;
+    const servers::server_type* before_;
+  };
+  enum class moved { nothing_to_do, moved, failed };
+  /// Brings one server over and keeps in `undo` what is needed to revert it. A failure is recorded.
+  moved adopt_revertibly(servers::resting_server&, std::optional<move>& undo) const noexcept;
+  /// Puts a moved server back. False: its state is lost (memory ran out), which is recorded.
   bool revert(servers::resting_server&, move&) const noexcept;
+
+  /// Destroys old states that were too large to be destroyed while their server waited. Called by the upgrade's thread.
+  void destroy_old_states() const noexcept;
 
   release_image(release_content, adopt_settings);  // used by make()
   ~release_image() override;
 
  private:
   struct binding;
+  using transformation = migration::transformation;
 
   void bind(const release_content& source);
+  void bind(const loaded_plugin& source, const servers::server_type& from);
+  /// The binding to take; null where there is nothing to do.
   [[nodiscard]] const binding* find_binding(const servers::server_type&) const noexcept;
+  [[nodiscard]] std::optional<transformation> move_state(servers::resting_server&, const binding&,
+                                                         bool revertible) const noexcept;
   void record_failure(const servers::resting_server&, const migration::step_failure&, bool lost) const noexcept;
-  void record_move(const binding&, std::chrono::nanoseconds) const noexcept;
-  [[nodiscard]] molt_change change_of(const binding&) const noexcept;
-  [[nodiscard]] migration::transformation_settings settings_for(bool revertible) const noexcept;
+  void record_move(const binding&, const transformation&) const noexcept;
 
   release_content content_;
   adopt_settings settings_;
   std::vector<release_content> sources_;  // keeps the images of every source type mapped
   std::vector<molt_argument> arguments_;
-  std::vector<std::unique_ptr<binding>> bindings_;
-  std::unordered_map<const molt_server_type*, const binding*> by_type_;
+  std::unordered_map<const molt_server_type*, std::unique_ptr<binding>> bindings_;  // by what the server has
   std::unordered_map<std::string_view, const servers::server_type*> by_name_;
 
   mutable std::atomic<std::uint64_t> adopted_{0};
@@ -153,6 +169,7 @@ class release_image final : public servers::release {
   mutable std::atomic<std::int64_t> largest_ns_{0};
   mutable std::mutex mutex_;
   mutable std::vector<server_failure> failures_;
+  mutable std::vector<transformation> graves_;  // complete; destroyed by destroy_old_states
 };
 
 }  // namespace molt::upgrade

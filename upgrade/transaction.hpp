@@ -51,6 +51,8 @@ struct settings {
   servers::arguments arguments;           ///< for the hooks
   std::uint64_t sweep_rate_max = 0;       ///< servers per second migrated in the background; 0: as fast as it goes
   unsigned atomic_threads = 0;            ///< 0: one per core
+  /// After a rollback: to wait for the images that were left, and unload them. 0: collect() does it later.
+  std::chrono::nanoseconds collect_timeout = std::chrono::milliseconds{200};
   /// Called on the upgrade's thread, before the first and after the last store of the release: for supervision and
   /// listeners. If the first returns an error, nothing is changed and the upgrade is refused.
   std::function<result<void>(const plan&)> before_switch;
@@ -100,10 +102,13 @@ class switcher {
   [[nodiscard]] result<plan> plan_upgrade(const release_content& next, const settings&) const;
   [[nodiscard]] result<plan> plan_rollback(const settings&) const;
 
-  /// Forgets the parents and lets go of every image that is not the current release's, each unload verified. Images of
-  /// the caller's own release_content copies stay. Errors: busy (an upgrade, or a server still uses one; the text names
-  /// it).
+  /// Forgets the parents and lets go of every image that is not the current release's, each unload verified. An image
+  /// whose loaded_plugin somebody else still holds stays, and its report says so. Errors: busy (another operation, or
+  /// something in the runtime still uses a parent's image: the text names it; then the parents stay and rollback is
+  /// still possible).
   [[nodiscard]] result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout);
+  /// The same for images that are neither the current release's nor a parent's: what a rollback left behind.
+  [[nodiscard]] result<std::vector<loader::unload_report>> collect(std::chrono::nanoseconds timeout);
 
   [[nodiscard]] release_content current() const;
   [[nodiscard]] std::vector<release_content> parents() const;
@@ -113,15 +118,32 @@ class switcher {
 
  private:
   struct attempt;
+  using content_list = std::vector<release_content>;
 
   [[nodiscard]] result<report> move_to(release_content next, direction, const settings&);
   void run_lazy(attempt&);
   void run_atomic(attempt&);
-  void roll_back_lazily(attempt&);
-  void sweep(attempt&, const release_image&);
+  void roll_back(attempt&);
+  void quarantine(attempt&);
+  /// Offers every server to the image; false if it ended early.
+  bool sweep(attempt&, const release_image&, bool stop_at_failure);
   void conclude(attempt&, phase);
-  [[nodiscard]] plan_options options_for(direction, const settings&) const;
-  [[nodiscard]] std::vector<release_content> everything_loaded() const;
+  void make_current(attempt&);
+  void unmake_current(const attempt&, std::shared_ptr<const release_image> back);
+  void resume_quarantined();
+  [[nodiscard]] bool has_servers(const servers::server_type&) const;
+  [[nodiscard]] result<report> tidy(result<report>, const settings&);
+  [[nodiscard]] std::shared_ptr<release_image> image_for(release_content, direction, const settings&,
+                                                         std::vector<std::string> accept_loss) const;
+  [[nodiscard]] plan plan_between(const release_content& from, const release_content& to, direction,
+                                  const settings&) const;
+  [[nodiscard]] content_list everything_loaded() const;
+  void share_loaded_plugins(release_content&) const;
+  [[nodiscard]] std::shared_ptr<const release_image> image_of_current() const;
+  [[nodiscard]] result<std::vector<loader::unload_report>> let_go(bool parents_too, std::chrono::nanoseconds timeout);
+  [[nodiscard]] std::vector<std::shared_ptr<const loaded_plugin>> unneeded_plugins(bool parents_too) const;
+  void forget_sources();
+  [[nodiscard]] static loader::unload_report unload(std::shared_ptr<const loaded_plugin>);
 
   servers::runtime& runtime_;
   std::atomic<phase> phase_{phase::idle};
@@ -131,6 +153,7 @@ class switcher {
   std::vector<release_content> parents_;
   std::vector<release_content> left_;  // neither current nor parent, perhaps still mapped
   std::shared_ptr<const release_image> image_;
+  std::vector<molt_ref> quarantined_;  // suspended by us
 };
 
 }  // namespace molt::upgrade

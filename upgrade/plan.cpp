@@ -1,0 +1,325 @@
+#include "upgrade/plan.hpp"
+
+#include "plugin/abi.h"
+#include "plugin/schema_text.hpp"
+#include "state_migration/migration_graph.hpp"
+
+#include <algorithm>
+
+namespace molt::upgrade {
+namespace {
+
+using descriptions = std::span<const plugin_description>;
+
+struct located_type {
+  const plugin_description* plugin = nullptr;
+  const server_type_description* type = nullptr;
+
+  explicit operator bool() const noexcept { return type != nullptr; }
+  [[nodiscard]] const schema_description& state() const { return plugin->schemas.at(type->state); }
+};
+
+located_type find_type(descriptions plugins, std::string_view name) {
+  for (const auto& plugin : plugins)
+    if (const auto* type = plugin.find_server_type(name)) return {&plugin, type};
+  return {};
+}
+
+bool contains(const std::vector<std::string>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+std::string join(const std::vector<std::string>& parts, std::string_view between) {
+  std::string all;
+  for (const auto& part : parts) all.append(all.empty() ? "" : between).append(part);
+  return all;
+}
+
+/// "counter.server.state: added step: i64", or why there is nothing to show.
+std::string difference(const plugin_description& from, const schema_description& before, const plugin_description& to,
+                       const schema_description& after, std::string_view path) {
+  const auto changes = describe_difference(before.text, after.text, path);
+  if (!changes.empty()) return join(changes, "; ");
+  if (from.toolchain != to.toolchain)
+    return std::string{path} + ": built for \"" + from.toolchain + "\" before, for \"" + to.toolchain + "\" now";
+  return std::string{path} + ": same structure, another meaning";
+}
+
+/// One direction of a plan: every type of `from`, seen from `to`.
+class direction_planner {
+ public:
+  direction_planner(descriptions from, descriptions to, direction going, const plan_options& options, plan& whole)
+      : from_{from}, to_{to}, going_{going}, options_{options}, whole_{whole} {}
+
+  /// `backwards`: this is the way back of the plan, taken only if something fails or the operator wants it.
+  std::vector<type_plan> run(bool backwards) {
+    backwards_ = backwards;
+    std::vector<type_plan> types;
+    for (const auto& plugin : from_)
+      for (const auto& type : plugin.server_types) {
+        const auto target = find_type(to_, type.name);
+        types.push_back(target ? plan_kept({&plugin, &type}, target) : plan_removed({&plugin, &type}));
+      }
+    for (const auto& plugin : to_)
+      for (const auto& type : plugin.server_types)
+        if (!find_type(from_, type.name)) types.push_back(added(plugin, type));
+    return types;
+  }
+
+ private:
+  static type_plan added(const plugin_description& plugin, const server_type_description& type) {
+    type_plan planned;
+    planned.type = type.name;
+    planned.change = type_change::added;
+    planned.to_version = plugin.version;
+    return planned;
+  }
+
+  type_plan plan_removed(const located_type& gone) {
+    type_plan planned;
+    planned.type = gone.type->name;
+    planned.change = type_change::removed;
+    planned.from_version = gone.plugin->version;
+    if (backwards_)
+      whole_.notes.push_back(planned.type + " is new: its servers must end before a rollback");
+    else if (contains(options_.types_in_use, planned.type))
+      whole_.problems.push_back(
+          planned.type + " is gone from the next release but still in use: keep the type, or end its servers before");
+    return planned;
+  }
+
+  type_plan plan_kept(const located_type& from, const located_type& to) {
+    type_plan planned;
+    planned.type = from.type->name;
+    planned.from_version = from.plugin->version;
+    planned.to_version = to.plugin->version;
+    if (*from.plugin == *to.plugin) {
+      for (const auto& handler : from.type->handlers)
+        planned.messages.push_back({from.plugin->messages.at(handler.message).name, message_cover::same_key});
+      return planned;
+    }
+    planned.change = type_change::changed;
+    plan_state(from, to, planned);
+    for (const auto& handler : from.type->handlers)
+      plan_message(from, to, from.plugin->messages.at(handler.message), planned);
+    return planned;
+  }
+
+  void plan_state(const located_type& from, const located_type& to, type_plan& planned) {
+    const bool up = going_ == direction::up;
+    migration::migration_graph graph;
+    const auto newer = graph.add(up ? *to.plugin : *from.plugin, planned.type);
+    const auto older = graph.add(up ? *from.plugin : *to.plugin, planned.type);
+    for (const auto& edge : graph.edges())
+      if (edge.from.fingerprint == edge.to.fingerprint && !backwards_)
+        whole_.notes.push_back(planned.type + ": the hook from " + edge.text() +
+                               " never runs: both have the same structure");
+    const auto path =
+        choose_path(graph, *graph.state_of(up ? older : newer), *graph.state_of(up ? newer : older), going_);
+    if (!path) {
+      whole_.problems.push_back(path.error().why() == reason::incompatible ? uncovered_state(from, to)
+                                                                           : planned.type + ": " + path.error().text());
+      return;
+    }
+    planned.way = path->way;
+    planned.steps = path->step_texts();
+    planned.losses = path->losses();
+    planned.archive_to_undo = path->needs_archive_to_undo();
+    for (const auto& loss : planned.losses) report_loss(planned.type, loss);
+  }
+
+  void report_loss(const std::string& type, const migration::path_loss& loss) {
+    const std::string what = loss.name + (loss.text.empty() ? "" : " (" + loss.text + ")");
+    if (backwards_)
+      whole_.notes.push_back(type + ": rolling back would lose " + what);
+    else if (contains(options_.accept_loss, loss.name))
+      whole_.notes.push_back(type + ": loses " + what + ", as accepted");
+    else
+      whole_.problems.push_back(type + ": going " + std::string{to_string(going_)} + " loses " + what +
+                                ": accept it with --accept-loss " + loss.name);
+  }
+
+  [[nodiscard]] std::string uncovered_state(const located_type& from, const located_type& to) const {
+    const bool up = going_ == direction::up;
+    const auto& writer = up ? *to.plugin : *from.plugin;
+    const std::string changes =
+        difference(*from.plugin, from.state(), *to.plugin, to.state(), from.type->name + ".state");
+    const std::string hook =
+        "static " + to.state().name + " " + (up ? "code_change" : "code_change_down") + "(" + from.state().name + "&&)";
+    return changes + ", and no hook leads " + std::string{to_string(going_)} + " from " + from.plugin->version +
+           " to " + to.plugin->version + ": write " + hook + " in " + from.type->name + " " + writer.version +
+           ", with the " + (up ? from : to).plugin->version + " state frozen in it" +
+           (backwards_ ? ", or declare the release one_way" : "");
+  }
+
+  void plan_message(const located_type& from, const located_type& to, const message_description& message,
+                    type_plan& planned) {
+    const auto* const receiver = find_message(to, message.name);
+    const std::string path = from.type->name + "." + message.name;
+    message_plan cover{message.name, message_cover::same_key};
+    if (receiver == nullptr) {
+      cover.cover = going_ == direction::up ? message_cover::uncovered : message_cover::unhandled;
+      if (cover.cover == message_cover::uncovered)
+        whole_.problems.push_back(path + ": " + to.plugin->version +
+                                  " does not handle it, and senders may have it under way: " + "go on handling it in " +
+                                  to.plugin->version);
+      else
+        whole_.notes.push_back(path + ": " + to.plugin->version +
+                               " does not know it: a caller at the moment of a rollback gets unknown_message");
+    } else if (receiver->key != message.key) {
+      cover.cover = plan_changed_message(from, to, message, *receiver, path);
+    }
+    planned.messages.push_back(cover);
+    if (receiver != nullptr && !code_free(*from.plugin, message) && !backwards_)
+      whole_.notes.push_back(path + ": holds pointers or code, which a receiver of another version gets as they are");
+  }
+
+  message_cover plan_changed_message(const located_type& from, const located_type& to, const message_description& sent,
+                                     const message_description& received, const std::string& path) {
+    if (reply_of(*from.plugin, sent) != reply_of(*to.plugin, received)) {
+      whole_.problems.push_back(path + ": its reply changed between " + from.plugin->version + " and " +
+                                to.plugin->version +
+                                ", and a caller under way expects the old one: give the message a new name");
+      return message_cover::uncovered;
+    }
+    const auto& before = from.plugin->schemas.at(sent.payload);
+    const auto& after = to.plugin->schemas.at(received.payload);
+    if (has_message_edge(from, before, after) || has_message_edge(to, before, after)) return message_cover::edge;
+    const bool up = going_ == direction::up;
+    const auto& writer = up ? *to.plugin : *from.plugin;
+    whole_.problems.push_back(difference(*from.plugin, before, *to.plugin, after, path) +
+                              ", and no message hook leads from " + from.plugin->version + " to " + to.plugin->version +
+                              ": write static " + after.name + (up ? " message_change(" : " message_change_down(") +
+                              before.name + "&&) in " + from.type->name + " " + writer.version +
+                              (backwards_ ? ", or declare the release one_way" : ""));
+    return message_cover::uncovered;
+  }
+
+  static const message_description* find_message(const located_type& where, std::string_view name) {
+    for (const auto& handler : where.type->handlers)
+      if (const auto& message = where.plugin->messages.at(handler.message); message.name == name) return &message;
+    return nullptr;
+  }
+
+  static std::uint64_t reply_of(const plugin_description& plugin, const message_description& message) {
+    return message.reply == no_schema ? 0 : plugin.schemas.at(message.reply).fingerprint;
+  }
+
+  static bool code_free(const plugin_description& plugin, const message_description& message) {
+    return (plugin.schemas.at(message.payload).flags & MOLT_SCHEMA_CODE_FREE) != 0 &&
+           (message.reply == no_schema || (plugin.schemas.at(message.reply).flags & MOLT_SCHEMA_CODE_FREE) != 0);
+  }
+
+  static bool has_message_edge(const located_type& owner, const schema_description& from,
+                               const schema_description& to) {
+    return std::any_of(owner.plugin->message_edges.begin(), owner.plugin->message_edges.end(), [&](const auto& edge) {
+      return &owner.plugin->server_types.at(edge.server_type) == owner.type &&
+             owner.plugin->schemas.at(edge.from).fingerprint == from.fingerprint &&
+             owner.plugin->schemas.at(edge.to).fingerprint == to.fingerprint;
+    });
+  }
+
+  descriptions from_;
+  descriptions to_;
+  direction going_;
+  const plan_options& options_;
+  plan& whole_;
+  bool backwards_ = false;
+};
+
+void append_type(std::string& out, const type_plan& type) {
+  out += "  " + type.type + ": ";
+  switch (type.change) {
+    case type_change::added:
+      out += "added in " + type.to_version + "\n";
+      return;
+    case type_change::removed:
+      out += "removed after " + type.from_version + "\n";
+      return;
+    case type_change::unchanged:
+      out += "unchanged (" + type.to_version + ")\n";
+      return;
+    case type_change::changed:
+      break;
+  }
+  out += type.from_version + " to " + type.to_version + ", " + std::string{to_string(type.way)};
+  if (type.archive_to_undo) out += " (archived first, to be undone)";
+  out += "\n";
+  for (const auto& step : type.steps) out += "    " + step + "\n";
+  for (const auto& loss : type.losses) out += "    loses " + loss.name + ": " + loss.text + "\n";
+  for (const auto& message : type.messages)
+    if (message.cover != message_cover::same_key)
+      out += "    message " + message.name + ": " + std::string{to_string(message.cover)} + "\n";
+}
+
+}  // namespace
+
+std::string_view to_string(type_change change) noexcept {
+  switch (change) {
+    case type_change::unchanged:
+      return "unchanged";
+    case type_change::changed:
+      return "changed";
+    case type_change::added:
+      return "added";
+    case type_change::removed:
+      return "removed";
+  }
+  return "unchanged";
+}
+
+std::string_view to_string(message_cover cover) noexcept {
+  switch (cover) {
+    case message_cover::same_key:
+      return "same_key";
+    case message_cover::edge:
+      return "edge";
+    case message_cover::unhandled:
+      return "unhandled";
+    case message_cover::uncovered:
+      return "uncovered";
+  }
+  return "uncovered";
+}
+
+migration::way plan::costliest() const noexcept {
+  auto most = migration::way::keep;
+  for (const auto& type : types) most = std::max(most, type.way);
+  return most;
+}
+
+const type_plan* plan::find(std::string_view type) const noexcept {
+  const auto found =
+      std::find_if(types.begin(), types.end(), [&](const auto& planned) { return planned.type == type; });
+  return found == types.end() ? nullptr : &*found;
+}
+
+plan make_plan(std::span<const plugin_description> running, std::span<const plugin_description> next,
+               const plan_options& options) {
+  plan made;
+  made.going = options.going;
+  made.one_way = options.one_way;
+  made.types = direction_planner{running, next, options.going, options, made}.run(false);
+  if (options.going == direction::down) return made;
+  if (options.one_way)
+    made.notes.emplace_back("the release is one_way: once it serves, it cannot be rolled back");
+  else
+    made.back = direction_planner{next, running, direction::down, options, made}.run(true);
+  return made;
+}
+
+std::string to_text(const plan& planned) {
+  std::string out = planned.refused() ? "refused:\n" : "";
+  for (const auto& problem : planned.problems) out += "  " + problem + "\n";
+  out += planned.going == direction::up ? "going up:\n" : "going down:\n";
+  for (const auto& type : planned.types) append_type(out, type);
+  if (!planned.back.empty()) {
+    out += "and back:\n";
+    for (const auto& type : planned.back) append_type(out, type);
+  }
+  if (!planned.notes.empty()) out += "notes:\n";
+  for (const auto& note : planned.notes) out += "  " + note + "\n";
+  return out;
+}
+
+}  // namespace molt::upgrade

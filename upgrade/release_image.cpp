@@ -1,0 +1,272 @@
+#include "upgrade/release_image.hpp"
+
+#include "state_migration/migration_graph.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <new>
+
+namespace molt::upgrade {
+namespace {
+
+using migration::step_failure;
+
+/// An old state that took longer than this to migrate is large: it is destroyed later, not while its server's callers
+/// wait.
+constexpr std::chrono::microseconds destroy_at_once_max{200};
+
+std::string spell(molt_ref ref) {
+  char text[20];
+  std::snprintf(text, sizeof text, "%llx", static_cast<unsigned long long>(ref.bits));
+  return text;
+}
+
+}  // namespace
+
+// ---- loaded_plugin, release_content
+
+loaded_plugin::loaded_plugin(loader::lease image) : lease_{std::move(image)} {
+  const auto& table = lease_->table();
+  for (std::uint32_t index = 0; index < table.server_type_count; ++index)
+    types_.push_back(servers::server_type::make(table.server_types[index], lease_->version(), lease_));
+}
+
+std::shared_ptr<const loaded_plugin> loaded_plugin::make(loader::lease image) {
+  return std::make_shared<loaded_plugin>(std::move(image));
+}
+
+result<std::shared_ptr<const loaded_plugin>> loaded_plugin::load(const std::filesystem::path& file) {
+  MOLT_TRY(auto image, loader::load(file));
+  return make(std::move(image));
+}
+
+const servers::server_type* loaded_plugin::find_type(std::string_view name) const noexcept {
+  for (const auto& type : types_)
+    if (type->name() == name) return type.get();
+  return nullptr;
+}
+
+std::vector<plugin_description> release_content::descriptions() const {
+  std::vector<plugin_description> all;
+  for (const auto& plugin : plugins) all.push_back(plugin->description());
+  return all;
+}
+
+result<release_content> load_release(std::string id, std::span<const std::filesystem::path> plugins) {
+  release_content content{std::move(id), {}};
+  for (const auto& file : plugins) {
+    auto plugin = loaded_plugin::load(file);
+    if (!plugin) return std::move(plugin).error().with(content.id);
+    content.plugins.push_back(std::move(*plugin));
+  }
+  return content;
+}
+
+// ---- release_image
+
+/// From one type that may be running to this release's type of the same name.
+struct release_image::binding {
+  const servers::server_type* from = nullptr;
+  const servers::server_type* to = nullptr;  // null: this release has no such type
+  bool same_image = false;                   // only the type's owner differs
+  bool forbidden = false;                    // loses what nobody accepted
+  std::string from_version;
+  std::string to_version;
+  migration::migration_path path;
+  error problem;  // if there is no way
+  bool has_path = false;
+  mutable std::atomic<std::uint64_t> moved{0};
+};
+
+release_image::release_image(release_content content, adopt_settings settings)
+    : content_{std::move(content)}, settings_{std::move(settings)} {
+  for (const auto& [key, value] : settings_.arguments) arguments_.push_back({key.c_str(), value.c_str()});
+  for (const auto& plugin : content_.plugins)
+    for (const auto& type : plugin->types()) by_name_.emplace(type->name(), type.get());
+}
+
+release_image::~release_image() = default;
+
+std::shared_ptr<release_image> release_image::make(release_content content, std::span<const release_content> sources,
+                                                   adopt_settings settings) {
+  auto made = std::make_shared<release_image>(std::move(content), std::move(settings));
+  for (const auto& source : sources) made->bind(source);
+  return made;
+}
+
+void release_image::bind(const release_content& source) {
+  sources_.push_back(source);
+  for (const auto& plugin : source.plugins)
+    for (const auto& type : plugin->types())
+      if (!bindings_.contains(&type->abi())) bind(*plugin, *type);
+}
+
+void release_image::bind(const loaded_plugin& source, const servers::server_type& from) {
+  auto bound = std::make_unique<binding>();
+  bound->from = &from;
+  bound->to = find_type(from.name());
+  bound->from_version = source.description().version;
+  if (bound->to == nullptr) {
+    bound->problem = {reason::not_found, content_.id + " has no type " + std::string{from.name()}};
+  } else {
+    bound->to_version = std::string{bound->to->version()};
+    bound->same_image = &bound->to->abi() == &from.abi();
+    const bool up = settings_.going == direction::up;
+    migration::migration_graph graph;
+    const auto newer = graph.add(up ? bound->to->abi() : from.abi(), up ? bound->to_version : bound->from_version);
+    const auto older = graph.add(up ? from.abi() : bound->to->abi(), up ? bound->from_version : bound->to_version);
+    auto path =
+        choose_path(graph, *graph.state_of(up ? older : newer), *graph.state_of(up ? newer : older), settings_.going);
+    bound->has_path = path.has_value();
+    if (path)
+      bound->path = std::move(*path);
+    else
+      bound->problem = std::move(path).error();
+    for (const auto& loss : bound->path.losses())
+      if (std::find(settings_.accept_loss.begin(), settings_.accept_loss.end(), loss.name) ==
+          settings_.accept_loss.end()) {
+        bound->forbidden = true;
+        bound->problem = {reason::refused, "would lose " + loss.name + ", which was not accepted"};
+      }
+  }
+  bindings_.emplace(&from.abi(), std::move(bound));
+}
+
+const servers::server_type* release_image::find_type(std::string_view name) const noexcept {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second;
+}
+
+const release_image::binding* release_image::find_binding(const servers::server_type& type) const noexcept {
+  const auto found = bindings_.find(&type.abi());
+  return found == bindings_.end() ? nullptr : found->second.get();
+}
+
+result<const migration::migration_path*> release_image::path_for(const servers::server_type& type) const {
+  if (find_type(type.name()) == &type) return nullptr;
+  const auto* const bound = find_binding(type);
+  if (bound == nullptr)
+    return error{reason::internal, content_.id + " does not know where " + std::string{type.name()} + " comes from"};
+  if (!bound->has_path || bound->forbidden) return bound->problem;
+  return &bound->path;
+}
+
+void release_image::adopt(servers::resting_server& server) const noexcept {
+  if (find_type(server.type().name()) == &server.type()) return;
+  const auto* const bound = find_binding(server.type());
+  if (bound == nullptr) return record_failure(server, {"no way", "its type is not known to the release", false}, false);
+  auto done = move_state(server, *bound, false);
+  if (!done) return;
+  if (done->elapsed() <= destroy_at_once_max) return;  // destroys the old state
+  try {
+    const std::scoped_lock lock{mutex_};
+    graves_.push_back(std::move(*done));
+  } catch (const std::bad_alloc&) {
+    return;
+  }
+}
+
+/// Moves the server, or leaves it as it was and records why.
+std::optional<migration::transformation> release_image::move_state(servers::resting_server& server,
+                                                                   const binding& bound,
+                                                                   bool revertible) const noexcept {
+  if (!bound.has_path || bound.forbidden) {
+    try {
+      record_failure(server, {"no way", bound.problem.text(), false}, false);
+    } catch (const std::bad_alloc&) {
+      record_failure(server, {}, false);
+    }
+    return std::nullopt;
+  }
+  const molt_change change{
+      bound.from_version.c_str(), bound.to_version.c_str(), {arguments_.data(), arguments_.size()}};
+  const migration::transformation_settings settings{settings_.hook_timeout, migration::archive_size_max, revertible};
+  transformation done{bound.path, server.state(), change, settings};
+  if (done.outcome() == transformation::state::complete) {
+    server.become(*bound.to, done.current());
+    record_move(bound, done);
+    return done;
+  }
+  if (done.current() != server.state()) server.become(server.type(), done.current());  // restored elsewhere
+  record_failure(server, done.failure(), done.outcome() == transformation::state::lost);
+  return std::nullopt;
+}
+
+release_image::moved release_image::adopt_revertibly(servers::resting_server& server,
+                                                     std::optional<move>& undo) const noexcept {
+  const auto& before = server.type();
+  if (find_type(before.name()) == &before) return moved::nothing_to_do;
+  const auto* const bound = find_binding(before);
+  if (bound == nullptr) {
+    record_failure(server, {"no way", "its type is not known to the release", false}, false);
+    return moved::failed;
+  }
+  auto done = move_state(server, *bound, true);
+  if (!done) return moved::failed;
+  undo.emplace(std::move(*done), before);
+  return moved::moved;
+}
+
+bool release_image::revert(servers::resting_server& server, move& undo) const noexcept {
+  undo.done_.revert();
+  server.become(*undo.before_, undo.done_.current());
+  adopted_.fetch_sub(1, std::memory_order_relaxed);
+  if (undo.done_.outcome() != transformation::state::lost) return true;
+  record_failure(server, {"going back", "out of memory", false}, true);
+  return false;
+}
+
+void release_image::destroy_old_states() const noexcept {
+  std::vector<transformation> graves;
+  {
+    const std::scoped_lock lock{mutex_};
+    graves.swap(graves_);
+  }
+}
+
+void release_image::record_move(const binding& bound, const transformation& done) const noexcept {
+  if (bound.same_image) return;
+  bound.moved.fetch_add(1, std::memory_order_relaxed);
+  adopted_.fetch_add(1, std::memory_order_relaxed);
+  if (done.late()) late_.fetch_add(1, std::memory_order_relaxed);
+  auto largest = largest_ns_.load(std::memory_order_relaxed);
+  while (largest < done.elapsed().count() &&
+         !largest_ns_.compare_exchange_weak(largest, done.elapsed().count(), std::memory_order_relaxed)) {
+  }
+}
+
+void release_image::record_failure(const servers::resting_server& server, const step_failure& failure,
+                                   bool lost) const noexcept {
+  try {
+    server_failure made{server.ref(), server.name(), std::string{server.type().name()},
+                        failure.step, failure.error, failure.timed_out,
+                        lost};
+    if (made.server.empty()) made.server = made.type + " " + spell(made.ref);
+    const std::scoped_lock lock{mutex_};
+    if (failures_.size() < failures_listed_max) failures_.push_back(std::move(made));
+  } catch (const std::bad_alloc&) {
+    // counted below all the same
+  }
+  if (lost) lost_.fetch_add(1, std::memory_order_relaxed);
+  failed_.fetch_add(1, std::memory_order_release);
+}
+
+std::vector<server_failure> release_image::failures() const {
+  const std::scoped_lock lock{mutex_};
+  return failures_;
+}
+
+std::vector<type_count> release_image::counts() const {
+  std::vector<type_count> all;
+  for (const auto& [abi, bound] : bindings_)
+    if (const auto moved = bound->moved.load(std::memory_order_relaxed); moved != 0)
+      all.push_back({std::string{bound->from->name()}, bound->path.way, bound->path.step_texts(), moved});
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.type < b.type; });
+  return all;
+}
+
+std::chrono::nanoseconds release_image::largest_migration() const noexcept {
+  return std::chrono::nanoseconds{largest_ns_.load(std::memory_order_relaxed)};
+}
+
+}  // namespace molt::upgrade

@@ -1,0 +1,506 @@
+#include "upgrade/transaction.hpp"
+
+#include "base/assert.hpp"
+
+#include <algorithm>
+#include <new>
+#include <optional>
+#include <system_error>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+namespace molt::upgrade {
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+/// How long a server may take to come to its update point when it is quarantined.
+constexpr std::chrono::seconds quarantine_timeout{1};
+/// The throttle of the sweep looks at the clock this often at most.
+constexpr std::chrono::milliseconds throttle_nap_max{10};
+
+direction opposite(direction going) noexcept { return going == direction::up ? direction::down : direction::up; }
+
+error busy() { return {reason::busy, "another upgrade, rollback or commit is under way", "wait until it has ended"}; }
+
+bool contains(const release_content& content, const loaded_plugin* plugin) {
+  return std::any_of(content.plugins.begin(), content.plugins.end(),
+                     [&](const auto& own) { return own.get() == plugin; });
+}
+
+/// The servers of one thread's part, with what undoes them.
+struct moved_part {
+  std::unordered_map<std::uint64_t, std::optional<release_image::move>> moves;
+};
+
+/// Room for the undo, before the server is touched; null when there is no memory.
+std::optional<release_image::move>* make_room(moved_part& part, molt_ref ref) noexcept {
+  try {
+    return &part.moves[ref.bits];
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+/// Runs work(0) to work(parts - 1), each once; with fewer threads where the system gives no more.
+void in_parallel(unsigned parts, const std::function<void(unsigned)>& work) {
+  std::vector<std::thread> threads;
+  threads.reserve(parts);
+  unsigned part = 1;
+  try {
+    for (; part < parts; ++part) threads.emplace_back(work, part);
+  } catch (const std::system_error&) {
+    for (; part < parts; ++part) work(part);
+  }
+  work(0);
+  for (auto& thread : threads) thread.join();
+}
+
+}  // namespace
+
+std::string_view to_string(phase now) noexcept {
+  switch (now) {
+    case phase::idle:
+      return "idle";
+    case phase::prepared:
+      return "prepared";
+    case phase::migrating:
+      return "migrating";
+    case phase::rolling_back:
+      return "rolling_back";
+    case phase::done:
+      return "done";
+    case phase::rolled_back:
+      return "rolled_back";
+    case phase::refused:
+      return "refused";
+    case phase::needs_attention:
+      return "needs_attention";
+  }
+  return "idle";
+}
+
+std::string_view to_string(mode chosen) noexcept { return chosen == mode::lazy ? "lazy" : "atomic"; }
+
+migration::way report::way() const noexcept {
+  auto most = migration::way::keep;
+  for (const auto& type : types) most = std::max(most, type.way);
+  return most;
+}
+
+/// What one operation carries along.
+struct switcher::attempt {
+  const upgrade::settings& settings;
+  release_content from;
+  release_content to;
+  direction going = direction::up;
+  std::shared_ptr<release_image> image;
+  upgrade::report report;
+  clock::time_point begun = clock::now();
+};
+
+switcher::switcher(servers::runtime& runtime) : runtime_{runtime} {}
+switcher::~switcher() = default;
+
+void switcher::start(release_content current, content_list parents) {
+  const std::scoped_lock both{operation_, mutex_};
+  current_ = std::move(current);
+  parents_ = std::move(parents);
+  image_ = release_image::make(current_, {}, {});
+  runtime_.switch_to(image_);
+}
+
+result<report> switcher::upgrade(release_content next, const settings& chosen) {
+  const std::unique_lock alone{operation_, std::try_to_lock};
+  if (!alone) return busy();
+  return tidy(move_to(std::move(next), direction::up, chosen), chosen);
+}
+
+result<report> switcher::rollback(const settings& chosen) {
+  const std::unique_lock alone{operation_, std::try_to_lock};
+  if (!alone) return busy();
+  auto before = parents();
+  if (before.empty()) return error{reason::not_found, "there is no parent release to go back to"};
+  release_content target = std::move(before.back());
+  before.clear();
+  return tidy(move_to(std::move(target), direction::down, chosen), chosen);
+}
+
+/// Lets go of what the operation left behind. That it could not is worth a note, not a failure.
+result<report> switcher::tidy(result<report> ended, const settings& chosen) {
+  if (!ended || chosen.collect_timeout.count() == 0) return ended;
+  if (auto gone = let_go(false, chosen.collect_timeout); !gone) {
+    ended->notes.push_back("still mapped: " + gone.error().text());
+  } else {
+    for (const auto& image : *gone)
+      if (!image.unmapped) ended->notes.push_back(image.plugin + " is still mapped: " + image.why);
+  }
+  return ended;
+}
+
+result<plan> switcher::plan_upgrade(const release_content& next, const settings& chosen) const {
+  const auto from = current();
+  if (image_of_current() == nullptr) return error{reason::invalid_argument, "no release was started"};
+  return plan_between(from, next, direction::up, chosen);
+}
+
+result<plan> switcher::plan_rollback(const settings& chosen) const {
+  const auto before = parents();
+  if (before.empty()) return error{reason::not_found, "there is no parent release to go back to"};
+  return plan_between(current(), before.back(), direction::down, chosen);
+}
+
+plan switcher::plan_between(const release_content& from, const release_content& to, direction going,
+                            const settings& chosen) const {
+  plan_options options{going, chosen.accept_loss, chosen.one_way, chosen.types_in_use};
+  const auto running = from.descriptions();
+  const auto next = to.descriptions();
+  const auto removed = [&](const plugin_description& plugin) {
+    return std::any_of(plugin.server_types.begin(), plugin.server_types.end(), [&](const auto& type) {
+      return std::none_of(next.begin(), next.end(),
+                          [&](const auto& other) { return other.find_server_type(type.name) != nullptr; });
+    });
+  };
+  if (std::any_of(running.begin(), running.end(), removed))  // only then is it worth looking at every server
+    for (auto& server : runtime_.servers())
+      if (std::find(options.types_in_use.begin(), options.types_in_use.end(), server.type) ==
+          options.types_in_use.end())
+        options.types_in_use.push_back(std::move(server.type));
+  return make_plan(running, next, options);
+}
+
+result<report> switcher::move_to(release_content next, direction going, const settings& chosen) {
+  if (image_of_current() == nullptr) return error{reason::invalid_argument, "no release was started"};
+  share_loaded_plugins(next);
+  attempt now{chosen, current(), std::move(next), going, nullptr, {}};
+  now.report.from = now.from.id;
+  now.report.to = now.to.id;
+  now.report.going = going;
+  now.report.mode = chosen.mode;
+  phase_.store(phase::prepared, std::memory_order_release);
+  now.report.plan = plan_between(now.from, now.to, going, chosen);
+  now.report.problems = now.report.plan.problems;
+  now.report.notes = now.report.plan.notes;
+  if (!now.report.plan.refused() && chosen.before_switch)
+    if (auto agreed = chosen.before_switch(now.report.plan); !agreed)
+      now.report.problems.push_back(agreed.error().text());
+  if (!now.report.problems.empty()) {
+    conclude(now, phase::refused);
+    return std::move(now.report);
+  }
+  now.image = image_for(now.to, going, chosen, chosen.accept_loss);
+  chosen.mode == mode::atomic ? run_atomic(now) : run_lazy(now);
+  return std::move(now.report);
+}
+
+// ---- lazy
+
+void switcher::run_lazy(attempt& now) {
+  make_current(now);
+  phase_.store(phase::migrating, std::memory_order_release);
+  runtime_.switch_to(now.image);
+  const bool rolls_back = now.settings.on_failure == failure_policy::rollback;
+  const bool all = sweep(now, *now.image, rolls_back);
+  now.report.servers_migrated = now.image->adopted();
+  if (now.image->failed() == 0 && all) return conclude(now, phase::done);
+  now.report.servers_failed = now.image->failed();
+  now.report.failures = now.image->failures();
+  if (rolls_back || !all) return roll_back(now);
+  quarantine(now);
+  conclude(now, phase::needs_attention);
+}
+
+bool switcher::sweep(attempt& now, const release_image& image, bool stop_at_failure) {
+  const auto rate = now.settings.sweep_rate_max;
+  const auto begun = clock::now();
+  const auto before = image.adopted();
+  bool early = false;
+  const auto keep_going = [&] {
+    image.destroy_old_states();
+    early = early || (stop_at_failure && (image.failed() != 0 || (now.settings.cancelled && now.settings.cancelled())));
+    if (early) return false;
+    if (rate != 0) {
+      const auto due = begun + std::chrono::nanoseconds{(image.adopted() - before) * 1'000'000'000 / rate};
+      while (clock::now() < due)
+        std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(due - clock::now(), throttle_nap_max));
+    }
+    return true;
+  };
+  runtime_.sweep(keep_going);
+  image.destroy_old_states();
+  return !early && !(stop_at_failure && image.failed() != 0);
+}
+
+/// Every server that moved goes back by the opposite edges, never by a lossy one.
+void switcher::roll_back(attempt& now) {
+  phase_.store(phase::rolling_back, std::memory_order_release);
+  const auto back = image_for(now.from, opposite(now.going), now.settings, {});
+  for (const auto& plugin : now.to.plugins)
+    for (const auto& type : plugin->types()) {
+      const auto way = back->path_for(*type);
+      if (way || !has_servers(*type)) continue;
+      now.report.problems.push_back(std::string{type->name()} + " has servers of " + now.to.id +
+                                    " and cannot go back by itself: " + way.error().text());
+    }
+  if (!now.report.problems.empty()) return conclude(now, phase::needs_attention);
+  unmake_current(now, back);
+  runtime_.switch_to(back);
+  sweep(now, *back, false);
+  auto failures = back->failures();
+  // A failure on the way back is the more important one.
+  now.report.servers_failed += back->failed();
+  for (auto& failure : failures) {
+    now.report.problems.push_back(failure.server + " could not go back to " + now.from.id + ": " + failure.error);
+    now.report.failures.push_back(std::move(failure));
+  }
+  conclude(now, back->failed() == 0 ? phase::rolled_back : phase::needs_attention);
+}
+
+/// Only asked where a way back is missing, so the long look at all servers is rare.
+bool switcher::has_servers(const servers::server_type& type) const {
+  const auto all = runtime_.servers();
+  return std::any_of(all.begin(), all.end(), [&](const auto& server) {
+    return server.type == type.name() && server.version == type.version();
+  });
+}
+
+/// The servers that failed keep their state and their messages, and answer nothing until an operator decides.
+void switcher::quarantine(attempt& now) {
+  for (const auto& failure : now.report.failures) {
+    now.report.problems.push_back(failure.server + " stays suspended on " + now.from.id +
+                                  ", its messages kept: " + failure.error);
+    if (runtime_.suspend(failure.ref, quarantine_timeout)) {
+      const std::scoped_lock lock{mutex_};
+      quarantined_.push_back(failure.ref);
+    }
+  }
+}
+
+void switcher::resume_quarantined() {
+  std::vector<molt_ref> all;
+  {
+    const std::scoped_lock lock{mutex_};
+    all.swap(quarantined_);
+  }
+  for (const auto ref : all)
+    if (auto resumed = runtime_.resume(ref); !resumed) continue;  // ended meanwhile
+}
+
+// ---- atomic
+
+void switcher::run_atomic(attempt& now) {
+  const auto asked = clock::now();
+  auto guard = runtime_.rest(now.settings.switch_timeout);
+  if (!guard) {
+    now.report.problems.push_back("the servers did not come to rest: " + guard.error().text());
+    return conclude(now, phase::rolled_back);
+  }
+  phase_.store(phase::migrating, std::memory_order_release);
+  std::optional<servers::runtime::rest_guard> rest{std::move(*guard)};
+  const auto parts = std::max(
+      1U, now.settings.atomic_threads != 0 ? now.settings.atomic_threads : std::thread::hardware_concurrency());
+  std::vector<moved_part> moved(parts);
+  std::atomic<bool> failed{false};
+  in_parallel(parts, [&](unsigned part) {
+    runtime_.for_each(*rest, part, parts, [&](servers::resting_server& server) {
+      if (failed.load(std::memory_order_relaxed)) return;
+      auto* const undo = make_room(moved[part], server.ref());
+      if (undo == nullptr || now.image->adopt_revertibly(server, *undo) == release_image::moved::failed)
+        failed.store(true, std::memory_order_relaxed);
+    });
+  });
+  now.report.servers_migrated = now.image->adopted();
+  if (!failed) {
+    make_current(now);
+    runtime_.switch_to(now.image);
+    rest.reset();
+    now.report.at_rest = clock::now() - asked;
+    moved.clear();  // the old states go while everything runs
+    sweep(now, *now.image, false);
+    return conclude(now, phase::done);
+  }
+  in_parallel(parts, [&](unsigned part) {
+    runtime_.for_each(*rest, part, parts, [&](servers::resting_server& server) {
+      const auto found = moved[part].moves.find(server.ref().bits);
+      if (found != moved[part].moves.end() && found->second) now.image->revert(server, *found->second);
+    });
+  });
+  rest.reset();
+  now.report.at_rest = clock::now() - asked;
+  now.report.servers_failed = now.image->failed();
+  now.report.failures = now.image->failures();
+  conclude(now, now.image->lost() == 0 ? phase::rolled_back : phase::needs_attention);
+}
+
+// ---- the end of an operation
+
+/// From the switch on, `to` is current. Up: `from` becomes the nearest parent. Down: the nearest parent is used up.
+void switcher::make_current(attempt& now) {
+  const std::scoped_lock lock{mutex_};
+  if (now.going == direction::up) {
+    parents_.push_back(now.from);
+  } else {
+    MOLT_ASSERT(!parents_.empty());
+    parents_.pop_back();
+    left_.push_back(now.from);
+  }
+  current_ = now.to;
+  image_ = now.image;
+}
+
+void switcher::unmake_current(const attempt& now, std::shared_ptr<const release_image> back) {
+  const std::scoped_lock lock{mutex_};
+  if (now.going == direction::up) {
+    parents_.pop_back();
+    left_.push_back(now.to);
+  } else {
+    left_.pop_back();
+    parents_.push_back(now.to);
+  }
+  current_ = now.from;
+  image_ = std::move(back);
+}
+
+void switcher::conclude(attempt& now, phase result) {
+  auto& report = now.report;
+  report.result = result;
+  if (now.image != nullptr) {
+    report.types = now.image->counts();
+    report.largest_migration = now.image->largest_migration();
+    if (const auto late = now.image->late(); late != 0)
+      report.notes.push_back(std::to_string(late) +
+                             " servers took longer than the hook timeout and could not be undone: their hooks " +
+                             "consume the old state and are noexcept");
+  }
+  if (result == phase::done || result == phase::rolled_back) resume_quarantined();
+  report.total = clock::now() - now.begun;
+  phase_.store(result, std::memory_order_release);
+  if (now.settings.after) now.settings.after(result);
+}
+
+std::shared_ptr<release_image> switcher::image_for(release_content content, direction going, const settings& chosen,
+                                                   std::vector<std::string> accept_loss) const {
+  return release_image::make(std::move(content), everything_loaded(),
+                             {going, chosen.hook_timeout, chosen.arguments, std::move(accept_loss)});
+}
+
+// ---- what is loaded
+
+release_content switcher::current() const {
+  const std::scoped_lock lock{mutex_};
+  return current_;
+}
+
+std::vector<release_content> switcher::parents() const {
+  const std::scoped_lock lock{mutex_};
+  return parents_;
+}
+
+std::uint64_t switcher::migrated_so_far() const {
+  const auto image = image_of_current();
+  return image == nullptr ? 0 : image->adopted();
+}
+
+std::shared_ptr<const release_image> switcher::image_of_current() const {
+  const std::scoped_lock lock{mutex_};
+  return image_;
+}
+
+switcher::content_list switcher::everything_loaded() const {
+  const std::scoped_lock lock{mutex_};
+  content_list all{current_};
+  all.insert(all.end(), parents_.rbegin(), parents_.rend());
+  all.insert(all.end(), left_.begin(), left_.end());
+  return all;
+}
+
+/// A plugin already loaded is one object, however often it was asked for: its servers are not touched by an upgrade.
+void switcher::share_loaded_plugins(release_content& next) const {
+  for (const auto& known : everything_loaded())
+    for (const auto& plugin : known.plugins)
+      for (auto& wanted : next.plugins)
+        if (&wanted->image() == &plugin->image()) wanted = plugin;
+}
+
+result<std::vector<loader::unload_report>> switcher::commit(std::chrono::nanoseconds timeout) {
+  const std::unique_lock alone{operation_, std::try_to_lock};
+  if (!alone) return busy();
+  return let_go(true, timeout);
+}
+
+result<std::vector<loader::unload_report>> switcher::collect(std::chrono::nanoseconds timeout) {
+  const std::unique_lock alone{operation_, std::try_to_lock};
+  if (!alone) return busy();
+  return let_go(false, timeout);
+}
+
+result<std::vector<loader::unload_report>> switcher::let_go(bool parents_too, std::chrono::nanoseconds timeout) {
+  auto unneeded = unneeded_plugins(parents_too);
+  if (!unneeded.empty()) {
+    const auto deadline = clock::now() + timeout;
+    runtime_.sweep([] { return true; });
+    for (const auto& plugin : unneeded)
+      for (const auto& type : plugin->types())
+        if (auto retired = runtime_.retire(
+                *type, std::max<std::chrono::nanoseconds>(deadline - clock::now(), std::chrono::nanoseconds{0}));
+            !retired)
+          return std::move(retired).error().with(plugin->description().name + " " + plugin->description().version);
+    forget_sources();
+  }
+  {
+    const std::scoped_lock lock{mutex_};
+    left_.clear();
+    if (parents_too) parents_.clear();
+  }
+  std::vector<loader::unload_report> gone;
+  for (auto& plugin : unneeded) gone.push_back(unload(std::move(plugin)));
+  return gone;
+}
+
+/// Those of releases that were left (and of the parents), unless a release that stays has them too.
+std::vector<std::shared_ptr<const loaded_plugin>> switcher::unneeded_plugins(bool parents_too) const {
+  const std::scoped_lock lock{mutex_};
+  std::vector<std::shared_ptr<const loaded_plugin>> all;
+  const auto add = [&](const release_content& content) {
+    for (const auto& plugin : content.plugins) {
+      const bool kept = contains(current_, plugin.get()) ||
+                        (!parents_too && std::any_of(parents_.begin(), parents_.end(), [&](const auto& parent) {
+                          return contains(parent, plugin.get());
+                        }));
+      if (!kept && std::find(all.begin(), all.end(), plugin) == all.end()) all.push_back(plugin);
+    }
+  };
+  for (const auto& content : left_) add(content);
+  if (parents_too)
+    for (const auto& content : parents_) add(content);
+  return all;
+}
+
+/// No server is on another release any more: the current one needs no way from any, and no lease on their images.
+void switcher::forget_sources() {
+  auto fresh = release_image::make(current(), {}, {});
+  {
+    const std::scoped_lock lock{mutex_};
+    image_ = fresh;
+  }
+  runtime_.switch_to(std::move(fresh));
+  runtime_.sweep([] { return true; });
+}
+
+loader::unload_report switcher::unload(std::shared_ptr<const loaded_plugin> last) {
+  loader::unload_report report{
+      last->description().name + " " + last->description().version, last->image().build_id(), false, {}};
+  auto lease = last->lease();
+  if (last.use_count() > 1) {
+    report.why = "its loaded_plugin is held elsewhere";
+    return report;
+  }
+  last.reset();
+  auto gone = loader::unload(lease);
+  if (gone) return std::move(*gone);
+  report.why = gone.error().text();
+  return report;
+}
+
+}  // namespace molt::upgrade
