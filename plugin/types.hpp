@@ -1,0 +1,115 @@
+// Small values that authors keep in states and pass in messages: references, reply tokens, timers, arguments, losses.
+// All of them are code-free: a newer image may adopt them.
+#pragma once
+
+#include "plugin/abi.h"
+
+#include <charconv>
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace molt {
+
+/// A reference to a server. Harmless after its server is gone. Valid in one process.
+struct ref {
+  std::uint64_t bits = 0;
+
+  explicit operator bool() const noexcept { return bits != 0; }
+  friend bool operator==(ref, ref) = default;
+};
+
+/// Answers one call later: keep it in the state, then `ctx.reply(token, value)`.
+template <class Reply>
+struct reply_to {
+  using value_type = Reply;
+  std::uint64_t token = 0;
+
+  explicit operator bool() const noexcept { return token != 0; }
+  friend bool operator==(reply_to, reply_to) = default;
+};
+
+/// A pending `send_after`.
+struct timer {
+  std::uint64_t id = 0;
+
+  explicit operator bool() const noexcept { return id != 0; }
+  friend bool operator==(timer, timer) = default;
+};
+
+/// The reply of a call that answers nothing but "done".
+struct done {};
+
+/// What a lossy hook loses: the name by which an operator accepts it, and a sentence.
+struct loss {
+  const char* name = nullptr;
+  const char* text = nullptr;
+};
+
+/// Owned arguments, for ctx.start().
+using argument_list = std::vector<std::pair<std::string, std::string>>;
+
+/// The arguments of a server from its release, or those of an upgrade. A view: not to be kept.
+class arguments {
+ public:
+  arguments() = default;
+  explicit arguments(const molt_arguments& abi) noexcept : abi_{abi} {}
+
+  [[nodiscard]] std::optional<std::string_view> find(std::string_view key) const noexcept {
+    for (std::size_t i = 0; i < abi_.count; ++i)
+      if (key == abi_.items[i].key) return std::string_view{abi_.items[i].value};
+    return std::nullopt;
+  }
+  [[nodiscard]] std::string_view get(std::string_view key, std::string_view otherwise = {}) const noexcept {
+    return find(key).value_or(otherwise);
+  }
+  /// Throws std::invalid_argument, naming the key, if the value is not such a number.
+  template <class Number>
+  [[nodiscard]] Number number(std::string_view key, Number otherwise) const {
+    const auto text = find(key);
+    if (!text) return otherwise;
+    Number value{};
+    const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
+    if (error != std::errc{} || end != text->data() + text->size())
+      throw std::invalid_argument{"argument " + std::string{key} + " = \"" + std::string{*text} +
+                                  "\" is not such a number"};
+    return value;
+  }
+  [[nodiscard]] std::size_t size() const noexcept { return abi_.count; }
+  [[nodiscard]] const molt_arguments& abi() const noexcept { return abi_; }
+
+ private:
+  molt_arguments abi_{nullptr, 0};
+};
+
+/// What a hook is told beside the old state, if it asks by a second parameter.
+class change {
+ public:
+  explicit change(const molt_change& abi) noexcept : abi_{&abi} {}
+
+  [[nodiscard]] std::string_view from_version() const noexcept { return abi_->from_version; }
+  [[nodiscard]] std::string_view to_version() const noexcept { return abi_->to_version; }
+  /// Of the release and of the command line; OTP's Extra.
+  [[nodiscard]] molt::arguments arguments() const noexcept { return molt::arguments{abi_->arguments}; }
+
+ private:
+  const molt_change* abi_;
+};
+
+/// Says of a class with its own serialize what the compiler cannot know. Specialise it, or give the class static
+/// members `molt_name`, `molt_version`, `molt_code_free` with the same meaning.
+///
+///     template <> struct molt::described<geo::index> {
+///       static constexpr std::string_view name = "index";    // equal over versions
+///       static constexpr std::uint32_t version = 2;          // passed to serialize; raise with each change of the
+///       form static constexpr bool code_free = true;              // no pointer to code or to statics inside:
+///       optional, false
+///     };
+template <class T>
+struct described;
+
+}  // namespace molt
