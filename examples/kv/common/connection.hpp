@@ -22,7 +22,6 @@ namespace kv {
 
 inline constexpr std::size_t output_max = std::size_t{64} << 20U;    ///< replies not yet taken, beyond which we wait
 inline constexpr std::size_t waiting_max = std::size_t{256} << 20U;  ///< bytes of commands that wait
-inline constexpr std::size_t kept_capacity = 1024;                   ///< of the buffers of an idle connection
 inline constexpr auto drain_poll = std::chrono::milliseconds{2};
 
 struct session {
@@ -74,60 +73,34 @@ struct connection : molt::connection<session> {
   void answer(molt::context& context) {
     while (self().input.commands > 0) {
       if (context.output_pending() >= output_max) {
-        self().waiting = context.send_after(drain_poll, drained{}) != molt::timer{};
+        self().waiting = static_cast<bool>(context.send_after(drain_poll, drained{}));
         if (self().waiting) return;
       }
       execute_batch(context);
     }
     if (!self().closing) return;
-    context.write(self().farewell);
+    say(context, self().farewell);
     context.close();
   }
 
   void execute_batch(molt::context& context) {
-    requests& input = self().input;
-    const std::uint32_t count = input.commands;
-    execute batch = take_commands(input);
-    auto done = self().store.call(context, batch);
-    if (!done) {
-      refuse(context, count, done.error().text());
-    } else {
-      context.write(done->replies);
-      if (done->commands < count) put_back(std::move(batch), done->commands, count);
-    }
-    keep_buffers(std::move(batch));
+    const std::uint32_t count = self().input.commands;
+    auto done = self().store.call(context, take_commands(self().input));
+    if (!done) return say(context, refusals(count, done.error().text()));
+    say(context, done->replies);
+    if (done->commands < count) put_back(self().input, std::move(done->unanswered), count - done->commands);
   }
 
   /// The store could not be asked: every command gets an answer, so that the client stays in step.
-  static void refuse(molt::context& context, std::uint32_t count, std::string_view why) {
+  static std::string refusals(std::uint32_t count, std::string_view why) {
     std::string replies;
     for (std::uint32_t i = 0; i < count; ++i) reply{replies}.error(std::string{"ERR "}.append(why));
-    context.write(replies);
+    return replies;
   }
 
-  /// Commands that were not executed because the replies grew large go in front of what is being read.
-  void put_back(execute batch, std::uint32_t executed, std::uint32_t count) {
-    requests& input = self().input;
-    batch_reader reader{batch};
-    for (std::uint32_t i = 0; i < executed; ++i) reader.next();
-    batch.text.erase(0, reader.text_used());
-    batch.layout.erase(batch.layout.begin(), batch.layout.begin() + static_cast<std::ptrdiff_t>(reader.layout_used()));
-    input.commands = count - executed;
-    input.whole_text = batch.text.size();
-    input.whole_layout = batch.layout.size();
-    batch.text += input.input.text;
-    batch.layout.insert(batch.layout.end(), input.input.layout.begin(), input.input.layout.end());
-    input.input = std::move(batch);
-  }
-
-  /// The next request needs the same small buffers again; large ones are given back.
-  void keep_buffers(execute batch) {
-    execute& input = self().input.input;
-    if (!input.text.empty() || !input.layout.empty()) return;
-    if (batch.text.capacity() > kept_capacity || batch.layout.capacity() > kept_capacity / 4) return;
-    batch.text.clear();
-    batch.layout.clear();
-    input = std::move(batch);
+  /// A client that cannot be written to has left, or is about to.
+  static void say(molt::context& context, std::string_view replies) {
+    if (!context.write(replies)) context.close();
   }
 };
 

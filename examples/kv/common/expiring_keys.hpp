@@ -3,8 +3,10 @@
 
 #include "table.hpp"
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -74,22 +76,21 @@ class expiring_keys {
     return "keys=" + std::to_string(size()) + ",expires=" + std::to_string(state_.deadlines.size()) + ",avg_ttl=0";
   }
 
-  /// Deletes what has expired, a slice of it. True if there is more.
-  bool remove_expired() {
-    std::size_t removed = 0;
-    for (; removed < expired_slice && overdue(); ++removed) {
+  /// Deletes what has expired, a slice of it.
+  void remove_expired() {
+    for (std::size_t removed = 0; removed < expired_slice && overdue(); ++removed) {
       state_.keys.erase(state_.deadlines.begin()->second);
       state_.deadlines.erase(state_.deadlines.begin());
     }
-    return overdue();
   }
 
-  /// Milliseconds after which to look for expired keys, 0: need not be asked for.
-  std::int64_t next_look() {
-    if (state_.deadlines.empty()) return 0;
-    if (state_.look_at_ms != 0 && now_ms_ < state_.look_at_ms + look_overdue_after_ms) return 0;
-    state_.look_at_ms = now_ms_ + look_every_ms;
-    return look_every_ms;
+  /// When to look for expired keys, if somebody must be asked to.
+  std::optional<std::chrono::milliseconds> next_look() {
+    if (state_.deadlines.empty()) return std::nullopt;
+    if (state_.look_at_ms != 0 && now_ms_ < state_.look_at_ms + look_overdue_after_ms) return std::nullopt;
+    const std::int64_t after = overdue() ? 1 : look_every_ms;
+    state_.look_at_ms = now_ms_ + after;
+    return std::chrono::milliseconds{after};
   }
 
  private:

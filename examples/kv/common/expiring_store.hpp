@@ -18,23 +18,26 @@ inline std::int64_t wall_clock_ms(molt::context& context) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(context.wall_clock().time_since_epoch()).count();
 }
 
+/// Tells the store to look for expired keys later, if there are some that will and it has not been told.
+template <class Keyspace>
+void look_later(molt::context& context, Keyspace& keys) {
+  if (const auto after = keys.next_look()) context.send_after(*after, remove_expired{});
+}
+
 template <class Keyspace, class State>
 executed execute_and_look_later(molt::context& context, State& state, const execute& batch) {
   Keyspace keys{state, wall_clock_ms(context)};
   executed done = run_batch(keys, batch);
-  if (const std::int64_t after = keys.next_look(); after > 0)
-    context.send_after(std::chrono::milliseconds{after}, remove_expired{});
+  look_later(context, keys);
   return done;
 }
 
 template <class Keyspace, class State>
 void remove_a_slice(molt::context& context, State& state) {
   Keyspace keys{state, wall_clock_ms(context)};
+  keys.remove_expired();
   state.look_at_ms = 0;
-  if (keys.remove_expired())
-    context.cast(context.self(), remove_expired{});
-  else if (const std::int64_t after = keys.next_look(); after > 0)
-    context.send_after(std::chrono::milliseconds{after}, remove_expired{});
+  look_later(context, keys);
 }
 
 }  // namespace kv

@@ -102,6 +102,7 @@ executed run_batch(Keyspace& keys, const execute& batch) {
     }
     ++done.commands;
   }
+  if (!reader.done()) done.unanswered = reader.rest();
   return done;
 }
 

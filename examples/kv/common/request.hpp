@@ -11,11 +11,7 @@
 
 namespace kv {
 
-/// What a command that was answered says: its replies, and how many commands they answer.
-struct executed {
-  std::string replies;         ///< RESP2
-  std::uint32_t commands = 0;  ///< at least 1; fewer than asked for when the replies grew over `replies_slice`
-};
+struct executed;
 
 /// Whole commands, to be executed in order.
 ///
@@ -26,6 +22,13 @@ struct execute {
 
   std::string text;
   std::vector<std::uint32_t> layout;
+};
+
+/// The replies, in RESP2, and the commands that are still to be executed because the replies grew over `replies_slice`.
+struct executed {
+  std::string replies;
+  std::uint32_t commands = 0;  ///< answered; at least 1
+  execute unanswered;
 };
 
 /// The store ends a batch early when its replies are larger than this, so that a batch of large reads stays bounded.
@@ -50,9 +53,11 @@ class batch_reader {
     return words_;
   }
 
-  /// How much of the batch's text and layout the commands read so far took.
-  [[nodiscard]] std::size_t text_used() const noexcept { return used_; }
-  [[nodiscard]] std::size_t layout_used() const noexcept { return next_; }
+  /// The commands not read yet.
+  [[nodiscard]] execute rest() const {
+    return {.text = batch_.text.substr(used_),
+            .layout = {batch_.layout.begin() + static_cast<std::ptrdiff_t>(next_), batch_.layout.end()}};
+  }
 
  private:
   const execute& batch_;

@@ -240,4 +240,14 @@ class request_parser {
   return whole;
 }
 
+/// Puts `count` whole commands in front of what has been read since they were taken.
+inline void put_back(requests& to, execute whole, std::uint32_t count) {
+  to.commands += count;
+  to.whole_text += whole.text.size();
+  to.whole_layout += whole.layout.size();
+  whole.text += to.input.text;
+  whole.layout.insert(whole.layout.end(), to.input.layout.begin(), to.input.layout.end());
+  to.input = std::move(whole);
+}
+
 }  // namespace kv
