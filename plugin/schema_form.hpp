@@ -162,7 +162,7 @@ constexpr void write_types(text_writer& out, types<T...>, types<Enclosing...>) {
 
 template <class... Function>
 constexpr void write_functions(text_writer& out, types<Function...>) {
-  constexpr auto without_arguments = [](std::string_view name) { return name.substr(0, name.find('<')); };
+  [[maybe_unused]] constexpr auto without_arguments = [](std::string_view name) { return name.substr(0, name.find('<')); };
   ((out.put(",="), out.put(without_arguments(type_name<Function>.view()))), ...);
 }
 
