@@ -1,8 +1,8 @@
 // What a plugin's file says about itself, read without running one instruction of it.
 //
-// An untrusted file goes through three sieves: its ELF structure (elf_image.hpp), its note (note.hpp), and the properties that
-// decide whether it can be replaced in a running process. The first failing to make sense is an error; everything else is a
-// finding, so that one look shows all of them.
+// An untrusted file goes through three sieves: its ELF structure (elf_image.hpp), its note (note.hpp), and the
+// properties that decide whether it can be replaced in a running process. The first failing to make sense is an error;
+// everything else is a finding, so that one look shows all of them.
 #pragma once
 
 #include "base/result.hpp"
@@ -34,7 +34,7 @@ enum class finding_kind {
   bad_note,
   foreign_abi,
   missing_export,
-  unique_symbol,        ///< STB_GNU_UNIQUE: pins the image and shares statics between versions
+  unique_symbol,  ///< STB_GNU_UNIQUE: pins the image and shares statics between versions
   text_relocations,
   executable_stack,
   run_path,             ///< DT_RPATH or DT_RUNPATH
@@ -44,12 +44,12 @@ enum class finding_kind {
   thread_key,           ///< pthread_key_create
   thread_exit_handler,  ///< a thread_local with a destructor
   owns_threads,
-  exit_handler,         ///< atexit, pthread_atfork and their like
+  exit_handler,  ///< atexit, pthread_atfork and their like
   signal_handler,
   thread_local_storage,
   static_tls,
   extra_exports,
-  foreign_library,      ///< needs a library that the host does not have anyway
+  foreign_library,  ///< needs a library that the host does not have anyway
 };
 [[nodiscard]] std::string_view to_string(finding_kind) noexcept;
 
@@ -61,11 +61,11 @@ struct finding {
 };
 
 struct inspection {
-  std::filesystem::path path;  ///< as given; for messages
-  std::size_t size = 0;        ///< bytes
-  std::string machine;         ///< "x86-64" or "aarch64"
-  std::string build_id;        ///< lower-case hex; empty if there is none
-  plugin_description plugin;   ///< empty if the note is missing or bad
+  std::filesystem::path path;       ///< as given; for messages
+  std::size_t size = 0;             ///< bytes
+  std::string machine;              ///< "x86-64" or "aarch64"
+  std::string build_id;             ///< lower-case hex; empty if there is none
+  plugin_description plugin;        ///< empty if the note is missing or bad
   std::vector<std::string> needed;  ///< DT_NEEDED, in order
   std::vector<finding> findings;    ///< refusals first
 

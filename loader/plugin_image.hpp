@@ -1,12 +1,15 @@
 // A plugin mapped into this process, and the leases that keep it there.
 //
-//   load      copies the file into a sealed memory file, inspects that copy, and loads that same copy: nobody can change the
-//             bytes between inspection and loading, nor later under a running server (an overwritten mapped file is a SIGBUS).
+//   load      copies the file into a sealed memory file, inspects that copy, and loads that same copy: nobody can
+//   change the
+//             bytes between inspection and loading, nor later under a running server (an overwritten mapped file is a
+//             SIGBUS).
 //   lease     a shared pointer; whoever holds a pointer into the image (a table, a schema, a hook, a vtable) holds one.
 //   unload    takes the last lease, closes, and looks whether the image is really gone.
 //
-// Invariants: an image's table agrees with its note in every fact; two images mapped at the same time have different build IDs;
-// the file descriptor of an image stays open as long as it is mapped, so that no two mapped images have the same name.
+// Invariants: an image's table agrees with its note in every fact; two images mapped at the same time have different
+// build IDs; the file descriptor of an image stays open as long as it is mapped, so that no two mapped images have the
+// same name.
 #pragma once
 
 #include "base/result.hpp"
@@ -25,6 +28,8 @@ namespace molt::loader {
 namespace detail {
 struct image_parts;
 }
+class plugin_image;
+struct unload_report;
 
 /// Threading: immutable. Ownership: owns the mapping.
 class plugin_image {
@@ -53,6 +58,8 @@ class plugin_image {
   [[nodiscard]] bool contains(const void*) const noexcept;
 
  private:
+  friend result<unload_report> unload(std::shared_ptr<const plugin_image>& last);
+
   std::unique_ptr<detail::image_parts> parts_;
 };
 
@@ -60,20 +67,23 @@ class plugin_image {
 using lease = std::shared_ptr<const plugin_image>;
 
 /// Inspects and loads a plugin. The same plugin (equal build ID, equal bytes) already mapped: another lease on it.
-/// Errors: those of inspect(); refused (a finding, or the table's own defect), incompatible (another machine, ABI version, or the
-/// table disagrees with the note), already_exists (another file with an equal build ID is mapped), io (what the linker said).
-/// Threading: any thread.
+/// Errors: those of inspect(); refused (a finding, or the table's own defect), incompatible (another machine, ABI
+/// version, or the table disagrees with the note), already_exists (another file with an equal build ID is mapped), io
+/// (what the linker said). Threading: any thread.
 [[nodiscard]] result<lease> load(const std::filesystem::path&);
 
 struct unload_report {
-  std::string plugin;   ///< "kv 1.0.0"
+  std::string plugin;  ///< "kv 1.0.0"
   std::string build_id;
   bool unmapped = false;
-  std::string why;      ///< if still mapped: the probable reason
+  std::string why;  ///< if still mapped: the probable reason
 };
 
-/// Closes the image and verifies it: neither the linker (RTLD_NOLOAD) nor the process's maps show it any more. `last` is reset on
-/// success. Letting the last lease go does the same without a report; list images() to see what stayed.
+/// Whether this build unmaps images at all. Under a sanitizer it keeps them, so that reports can name their functions.
+[[nodiscard]] bool unmaps_images() noexcept;
+
+/// Closes the image and verifies it: neither the linker (RTLD_NOLOAD) nor the process's maps show it any more. `last`
+/// is reset on success. Letting the last lease go does the same without a report; list images() to see what stayed.
 /// Errors: busy, if other leases remain; then nothing happened.
 /// Threading: any thread.
 [[nodiscard]] result<unload_report> unload(lease& last);

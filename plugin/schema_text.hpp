@@ -25,7 +25,7 @@ struct schema_member;
 /// One type. Which members mean something depends on `what`.
 struct schema_node {
   enum class kind {
-    scalar,       ///< name: "bool", "char", "i8" ... "f64"
+    scalar,  ///< name: "bool", "char", "i8" ... "f64"
     string,
     ref,
     reply_to,     ///< arguments[0]: the reply
@@ -38,16 +38,18 @@ struct schema_node {
 
   kind what = kind::scalar;
   std::string name;
-  std::vector<schema_node> arguments;   ///< types, in order: key and mapped, element, alternatives ...
-  std::vector<std::uint64_t> numbers;   ///< array: count; duration: numerator, denominator
-  std::vector<std::string> names;       ///< time_point: clock; sets and maps: "=..." orders and hashes
+  std::vector<schema_node> arguments;  ///< types, in order: key and mapped, element, alternatives ...
+  std::vector<std::uint64_t> numbers;  ///< array: count; duration: numerator, denominator
+  std::vector<std::string> names;      ///< time_point: clock; sets and maps: "=..." orders and hashes
   std::vector<schema_member> members;
   std::uint64_t size = 0;
   std::uint64_t align = 0;
   std::uint64_t version = 0;
   std::uint64_t depth = 0;
 
-  [[nodiscard]] bool is(std::string_view container) const noexcept { return what == kind::container && name == container; }
+  [[nodiscard]] bool is(std::string_view container) const noexcept {
+    return what == kind::container && name == container;
+  }
   friend bool operator==(const schema_node&, const schema_node&) = default;
 };
 

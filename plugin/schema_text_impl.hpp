@@ -138,7 +138,8 @@ class schema_parser {
       if (word.empty()) return expected("a member's name");
       member.name = word;
       at_ += word.size();
-      if (!need(':') || !type(member.type, depth + 1, enclosing + 1) || !need('@') || !number(member.offset)) return false;
+      if (!need(':') || !type(member.type, depth + 1, enclosing + 1) || !need('@') || !number(member.offset))
+        return false;
     } while (take(','));
     return need('}');
   }
@@ -240,7 +241,8 @@ inline void append_words(std::string& out, const schema_node& node) {
       out += node.name + " version " + std::to_string(node.version);
       return;
     case schema_node::kind::recursion:
-      out += "the enclosing struct" + (node.depth == 0 ? std::string{} : " " + std::to_string(node.depth) + " further out");
+      out += "the enclosing struct" +
+             (node.depth == 0 ? std::string{} : " " + std::to_string(node.depth) + " further out");
       return;
     case schema_node::kind::scalar:
     case schema_node::kind::string:
@@ -249,7 +251,8 @@ inline void append_words(std::string& out, const schema_node& node) {
       return;
     case schema_node::kind::container:
     case schema_node::kind::reply_to:
-    case schema_node::kind::enumeration: break;
+    case schema_node::kind::enumeration:
+      break;
   }
   out += node.name + '<';
   for (const auto& name : node.names)
@@ -308,7 +311,8 @@ class schema_comparison {
   void compare_members(const schema_node& before, const schema_node& after, const std::string& path) {
     const std::size_t lines_before = lines.size();
     for (const auto& old : before.members)
-      if (find(after, old.name) == nullptr) lines.push_back(path + ": removed " + old.name + ": " + to_string(old.type));
+      if (find(after, old.name) == nullptr)
+        lines.push_back(path + ": removed " + old.name + ": " + to_string(old.type));
     for (const auto& now : after.members)
       if (find(before, now.name) == nullptr) lines.push_back(path + ": added " + now.name + ": " + to_string(now.type));
     for (const auto& now : after.members)
@@ -321,8 +325,9 @@ class schema_comparison {
                         std::to_string(now.offset));
     }
     if (before.size != after.size || before.align != after.align)
-      lines.push_back(path + ": size and alignment " + std::to_string(before.size) + ", " + std::to_string(before.align) +
-                      " became " + std::to_string(after.size) + ", " + std::to_string(after.align));
+      lines.push_back(path + ": size and alignment " + std::to_string(before.size) + ", " +
+                      std::to_string(before.align) + " became " + std::to_string(after.size) + ", " +
+                      std::to_string(after.align));
     if (lines.size() == lines_before) lines.push_back(path + ": the order of members changed");
   }
 };

@@ -1,0 +1,146 @@
+#include "loader/image_file.hpp"
+
+#include "loader/inspection.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <string_view>
+#include <utility>
+
+namespace molt::loader {
+namespace {
+
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+
+error system_error(const std::filesystem::path& path, const char* what, int code) {
+  const reason why = code == ENOENT ? reason::not_found : reason::io;
+  return error{why, path.string() + ": " + what + ": " + std::strerror(code)};
+}
+
+class descriptor {
+ public:
+  explicit descriptor(int value) : value_{value} {}
+  descriptor(const descriptor&) = delete;
+  descriptor& operator=(const descriptor&) = delete;
+  ~descriptor() {
+    if (value_ >= 0) ::close(value_);
+  }
+  [[nodiscard]] int get() const { return value_; }
+  [[nodiscard]] int release() { return std::exchange(value_, -1); }
+
+ private:
+  int value_;
+};
+
+// The name is what /proc/self/maps, perf and a core file show.
+int make_memory_file(const std::filesystem::path& path) {
+  constexpr std::size_t name_max = 200;
+  const std::string name = path.filename().string().substr(0, name_max);
+  const int made = ::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+  if (made >= 0 || errno != EINVAL) return made;
+  return ::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING);  // before Linux 6.3
+}
+
+result<std::size_t> copy_all(const std::filesystem::path& path, int from, int to) {
+  std::size_t total = 0;
+  alignas(16) char buffer[1U << 16U];
+  for (;;) {
+    const ssize_t got = ::read(from, buffer, sizeof buffer);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_error(path, "cannot read", errno);
+    if (got == 0) return total;
+    total += static_cast<std::size_t>(got);
+    if (total > image_size_max)
+      return error{reason::out_of_bounds, path.string() + ": larger than 512 MiB", "strip the debug information"};
+    for (ssize_t put = 0; put < got;) {
+      const ssize_t wrote = ::write(to, buffer + put, static_cast<std::size_t>(got - put));
+      if (wrote < 0 && errno == EINTR) continue;
+      if (wrote < 0) return system_error(path, "cannot copy into memory", errno);
+      put += wrote;
+    }
+  }
+}
+
+}  // namespace
+
+result<image_file> image_file::open(const std::filesystem::path& path) {
+  // Not blocking, so that a FIFO is refused rather than waited for.
+  const descriptor source{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  if (source.get() < 0) return system_error(path, "cannot open", errno);
+  struct stat status {};
+  if (::fstat(source.get(), &status) != 0) return system_error(path, "cannot look at", errno);
+  if (!S_ISREG(status.st_mode)) return error{reason::invalid_argument, path.string() + ": not a regular file"};
+
+  descriptor copy{make_memory_file(path)};
+  if (copy.get() < 0) return system_error(path, "cannot make a memory file", errno);
+  MOLT_TRY(const std::size_t size, copy_all(path, source.get(), copy.get()));
+  if (size == 0) return error{reason::invalid_argument, path.string() + ": the file is empty"};
+  if (::fcntl(copy.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
+    return system_error(path, "cannot seal its copy", errno);
+  void* view = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, copy.get(), 0);
+  if (view == MAP_FAILED) return system_error(path, "cannot map its copy", errno);
+  image_file opened;
+  opened.descriptor_ = copy.release();
+  opened.bytes_ = {static_cast<const std::byte*>(view), size};
+  return opened;
+}
+
+image_file::image_file(image_file&& other) noexcept
+    : descriptor_{std::exchange(other.descriptor_, -1)}, bytes_{std::exchange(other.bytes_, {})} {}
+
+image_file& image_file::operator=(image_file&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+image_file::~image_file() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+std::string image_file::load_path() const {
+  return "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(descriptor_);
+}
+
+result<bool> image_file::mapped_elsewhere() const {
+  struct stat status {};
+  if (::fstat(descriptor_, &status) != 0) return system_error(load_path(), "cannot look at", errno);
+  char device[32];
+  std::snprintf(device, sizeof device, "%02x:%02x", major(status.st_dev), minor(status.st_dev));
+
+  std::ifstream maps{"/proc/self/maps"};
+  if (!maps) return system_error("/proc/self/maps", "cannot open", errno);
+  // 7f0c5a200000-7f0c5a201000 r--p 00000000 00:01 1234    /memfd:libkv.so (deleted)
+  std::string line;
+  while (std::getline(maps, line)) {
+    std::string_view rest{line};
+    std::string_view field[5];
+    for (auto& value : field) {
+      value = rest.substr(0, rest.find(' '));
+      rest.remove_prefix(std::min(rest.size(), value.size() + 1));
+    }
+    std::uint64_t inode = 0;
+    std::from_chars(field[4].data(), field[4].data() + field[4].size(), inode);
+    if (field[3] != device || inode != status.st_ino) continue;
+    std::uintptr_t start = 0;
+    std::from_chars(field[0].data(), field[0].data() + field[0].size(), start, 16);
+    if (start != reinterpret_cast<std::uintptr_t>(bytes_.data())) return true;
+  }
+  return false;
+}
+
+}  // namespace molt::loader
