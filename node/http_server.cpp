@@ -13,6 +13,7 @@
 
 #include <sys/socket.h>
 
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
@@ -23,8 +24,9 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
-#include <csignal>
 #include <exception>
 #include <optional>
 #include <thread>
@@ -115,7 +117,8 @@ class http_server::implementation {
   ~implementation() {
     asio::post(context_, [this] { stop(); });
     pool_.join();
-    thread_.join();  // run() ends when the last session has
+    work_.reset();  // run() ends when the last session has
+    thread_.join();
     file_.remove();
   }
 
@@ -147,6 +150,7 @@ class http_server::implementation {
   socket_file file_;
   // The I/O thread's.
   asio::io_context context_{1};
+  asio::executor_work_guard<asio::io_context::executor_type> work_{context_.get_executor()};
   acceptor acceptor_;
   asio::steady_timer retry_{context_};
   std::unordered_set<session*> sessions_;
@@ -238,8 +242,10 @@ class http_server::implementation::session : public std::enable_shared_from_this
     auto request = std::make_shared<http_request>();
     request->method = std::string{message.method_string()};
     const auto target = message.target();
-    if (!read_target({target.data(), target.size()}, *request))
+    if (!read_target({target.data(), target.size()}, *request)) {
+      keep_alive_ = false;
       return write(refusal(400, reason::invalid_argument, "the request's target is no path"));
+    }
     request->body = std::move(message.body());
     stream_.expires_never();
     asio::post(server_.pool_, [self = shared_from_this(), request]() mutable {
