@@ -1,4 +1,5 @@
-// A small file that is replaced as a whole: after a crash at any moment it holds the old content or the new, never a mixture.
+// A small file that is replaced as a whole: after a crash at any moment it holds the old content or the new, never a
+// mixture.
 //
 //   step                  a crash after it leaves
 //   write <name>.new      old content, and debris that the next replacement overwrites
@@ -28,7 +29,8 @@ namespace molt {
 result<void> replace_file(const std::filesystem::path& file, std::string_view content, mode_t mode = 0644,
                           file_system& = file_system::real());
 
-/// The whole file. Errors: not_found, out_of_bounds (it holds more than `size_max` bytes), io (also: not a regular file).
+/// The whole file. Errors: not_found, out_of_bounds (it holds more than `size_max` bytes), io (also: not a regular
+/// file).
 result<std::string> read_file(const std::filesystem::path& file, std::size_t size_max);
 
 /// Makes the entries of a folder durable (fsync of the folder).

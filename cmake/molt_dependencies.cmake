@@ -8,6 +8,9 @@
 #   Boost::json                  node, tools: compiled once, not in every file
 #   PkgConfig::libelf            loader
 #   tomlplusplus::tomlplusplus   releases
+#   LibArchive::LibArchive       releases
+#   PkgConfig::libsodium         releases
+#   PkgConfig::libsystemd        tools
 #   spdlog::spdlog               node
 #   CLI11::CLI11                 tools
 function(molt_find_dependencies)
@@ -21,8 +24,11 @@ function(molt_find_dependencies)
   find_package(PkgConfig ${need})
   if(PkgConfig_FOUND)
     pkg_check_modules(libelf ${need} IMPORTED_TARGET libelf)
+    pkg_check_modules(libsodium ${need} IMPORTED_TARGET libsodium)
+    pkg_check_modules(libsystemd ${need} IMPORTED_TARGET libsystemd)
   endif()
   find_package(tomlplusplus ${need})
+  find_package(LibArchive ${need})
   find_package(spdlog ${need})
   find_package(CLI11 ${need})
 endfunction()

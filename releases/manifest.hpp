@@ -1,8 +1,8 @@
 // What a release is: release.toml, read and checked. docs/reference/release-manifest.md says the same for people.
 //
 // Invariants of a manifest that was read without an error:
-//   every name is unique among its kind; every number is within its bounds; every plugin file is a relative path that stays
-//   below the release's folder; every address is a literal IPv4 or IPv6 address with a port.
+//   every name is unique among its kind; every number is within its bounds; every plugin file is a relative path that
+//   stays below the release's folder; every address is a literal IPv4 or IPv6 address with a port.
 #pragma once
 
 #include "base/result.hpp"
@@ -25,14 +25,15 @@ inline constexpr std::size_t manifest_bytes_max = std::size_t{1} << 20U;
 inline constexpr std::size_t plugins_max = 256;
 inline constexpr std::size_t servers_max = 65'536;
 inline constexpr std::size_t listeners_max = 128;
-inline constexpr std::size_t arguments_max = 256;                   ///< per table
+inline constexpr std::size_t arguments_max = 256;                          ///< per table
 inline constexpr std::size_t argument_bytes_max = std::size_t{64} << 10U;  ///< one value
 inline constexpr std::size_t name_bytes_max = 128;
 inline constexpr std::size_t path_bytes_max = 1024;
+inline constexpr std::size_t key_dots_max = 8;  ///< a.b.c = 1 has two
 inline constexpr std::uint32_t connections_limit = 1'000'000;
 inline constexpr std::chrono::milliseconds duration_max = std::chrono::hours{24};
 
-/// Name and value, in the manifest's order. The same type as servers::arguments.
+/// Name and value, sorted by name. The same type as servers::arguments.
 using argument_list = std::vector<std::pair<std::string, std::string>>;
 
 enum class restart_kind { permanent, transient, temporary };
@@ -124,9 +125,11 @@ result<manifest> parse_manifest(std::string_view text, std::string_view shown_as
 /// Errors: as above; not_found (no manifest, or a file it names), io.
 result<manifest> read_manifest(const std::filesystem::path& folder);
 
-/// A name as plugins, servers, listeners and releases may have it: letters, digits and ". _ -", not beginning with "." or "-".
+/// A name as plugins, servers, listeners and releases may have it: letters, digits and ". _ -", not beginning with "."
+/// or "-".
 [[nodiscard]] bool is_name(std::string_view) noexcept;
-/// A relative path below its folder: components as file names, none empty, "." or "..", no control characters, no backslash.
+/// A relative path below its folder: components as file names, none empty, "." or "..", no control characters, no
+/// backslash.
 [[nodiscard]] bool is_contained_path(std::string_view) noexcept;
 
 }  // namespace molt::releases

@@ -2,14 +2,14 @@
 //
 //   molt-contents        the first entry: a line "molt-contents 1", then one line per file, sorted by path:
 //                        <SHA-256 in hex> <size in decimal> <path>
-//   release.toml         then exactly the files of the list, in the list's order, as regular files
-//   plugins/…            folders are implied by the paths and have no entries
+//   plugins/libkv.so     then exactly the files of the list, in the list's order, as regular
+//   release.toml         files; folders are implied by the paths and have no entries
 //
 // Packing the same folder twice gives the same bytes: sorted, no times, no owners.
 //
-// Unpacking trusts nothing: the list is read and bounded first; then every entry must be the next one of the list, a regular
-// file of the listed size and hash. Paths are checked and opened below the target folder without following links. The target
-// appears only when all is verified and on disk; after a failure nothing is left.
+// Unpacking trusts nothing: the list is read and bounded first; then every entry must be the next one of the list, a
+// regular file of the listed size and hash. Paths are checked and opened below the target folder without following
+// links. The target appears only when all is verified and on disk; after a failure nothing is left.
 #pragma once
 
 #include "base/file_system.hpp"
@@ -25,13 +25,14 @@
 
 namespace molt::releases {
 
-/// The list's name in a package and in an installed release. Raise the version in its first line when its lines change meaning.
+/// The list's name in a package and in an installed release. Raise the version in its first line when its lines change
+/// meaning.
 inline constexpr std::string_view contents_file_name = "molt-contents";
 inline constexpr unsigned contents_version = 1;
 
 inline constexpr std::size_t package_files_max = 10'000;
-inline constexpr std::uint64_t package_bytes_max = std::uint64_t{4} << 30U;   ///< all files together, unpacked
-inline constexpr std::uint64_t package_ratio_max = 256;                       ///< unpacked to packed, beyond the first 64 MiB
+inline constexpr std::uint64_t package_bytes_max = std::uint64_t{4} << 30U;  ///< all files together, unpacked
+inline constexpr std::uint64_t package_ratio_max = 256;  ///< unpacked to packed, beyond the first 64 MiB
 inline constexpr std::uint64_t package_ratio_free = std::uint64_t{64} << 20U;
 inline constexpr std::size_t contents_bytes_max = std::size_t{4} << 20U;
 inline constexpr std::size_t package_path_depth_max = 16;
@@ -48,17 +49,18 @@ struct content_entry {
 [[nodiscard]] std::string print_contents(const std::vector<content_entry>&);
 result<std::vector<content_entry>> parse_contents(std::string_view text);
 
-/// Walks a folder and hashes its files; a molt-contents in it is left out. Errors: refused (a link, device or other special
-/// file, a name that could not be unpacked), out_of_bounds, io.
+/// Walks a folder and hashes its files; a molt-contents in it is left out. Errors: refused (a link, device or other
+/// special file, a name that could not be unpacked), out_of_bounds, io.
 result<std::vector<content_entry>> list_contents(const std::filesystem::path& folder);
 
 /// Packs a release folder into `file`, which is replaced whole or not touched. The manifest and the files it names are
-/// checked before. `check_plugins` also inspects every plugin as installing would.
+/// checked before, and every plugin is inspected as installing would.
 /// Errors: those of read_manifest, list_contents and check_plugins; io.
 result<manifest> pack(const std::filesystem::path& folder, const std::filesystem::path& file);
 
-/// Unpacks into `folder`, which must not exist; its parent must. It then holds the files and molt-contents, durable, all
-/// read-only. Errors: corrupt (what, and which entry), out_of_bounds, already_exists, not_found, io, those of read_manifest.
+/// Unpacks into `folder`, which must not exist; its parent must. It then holds the files and molt-contents, durable,
+/// all read-only. Errors: corrupt (what, and which entry), out_of_bounds, already_exists, not_found, io, those of
+/// read_manifest.
 result<manifest> unpack(const std::filesystem::path& file, const std::filesystem::path& folder,
                         file_system& = file_system::real());
 
@@ -66,12 +68,13 @@ result<manifest> unpack(const std::filesystem::path& file, const std::filesystem
 result<manifest> copy_release(const std::filesystem::path& from, const std::filesystem::path& folder,
                               file_system& = file_system::real());
 
-/// Compares an unpacked release with its molt-contents. Error: corrupt, naming the file that changed, is missing or is extra.
+/// Compares an unpacked release with its molt-contents. Error: corrupt, naming the file that changed, is missing or is
+/// extra.
 result<void> verify_contents(const std::filesystem::path& folder);
 
-/// Inspects every plugin file of a release without running its code: it can be loaded and replaced, its name and version are
-/// the manifest's, and every server and connection type the manifest names is in one of them, of the right kind.
-/// Errors: refused and corrupt, naming file and thing.
+/// Inspects every plugin file of a release without running its code: it can be loaded and replaced, its name and
+/// version are the manifest's, and every server and connection type the manifest names is in one of them, of the right
+/// kind. Errors: refused and corrupt, naming file and thing.
 result<void> check_plugins(const std::filesystem::path& folder, const manifest&);
 
 /// Deletes a folder with read-only content, following no links. Not found is a success.

@@ -14,11 +14,13 @@
 //
 // On disk, below the store's folder:
 //   lock             held (flock) by the one writer
-//   store.json       all of the above; replaced durably; written BEFORE what it announces begins. docs/reference/store.md
-//   releases/<id>/   read-only content with molt-contents; a folder that store.json does not know is debris, swept at open
+//   store.json       all of the above; replaced durably; written BEFORE what it announces begins
+//   releases/<id>/   read-only content with molt-contents; a folder that store.json does not
+//                    know is debris, swept at open
+// docs/reference/store.md has store.json in full.
 //
-// Invariants, checked after every read and before every write of store.json: at most one release is permanent; at most one is
-// current, and then another is permanent and is its parent; a transition's releases are installed.
+// Invariants, checked after every read and before every write of store.json: at most one release is permanent; at most
+// one is current, and then another is permanent and is its parent; a transition's releases are installed.
 #pragma once
 
 #include "base/file_system.hpp"
@@ -81,8 +83,8 @@ struct past_transition {
 };
 
 /// Threading: one thread at a time; the caller locks.
-/// Ownership: holds the store's lock file until destroyed. Every function that changes something is durable when it returns;
-/// when it returns an error, the store on disk and in memory is as before.
+/// Ownership: holds the store's lock file until destroyed. Every function that changes something is durable when it
+/// returns; when it returns an error, the store on disk and in memory is as before.
 class store {
  public:
   /// Opens or makes a store, and sweeps what interrupted installs left.
@@ -104,10 +106,12 @@ class store {
   [[nodiscard]] std::string permanent() const;
   /// A release runs that has not been committed.
   [[nodiscard]] bool in_probation() const noexcept;
-  /// "kv-1.0.0", or "1.0.0" when only one release has that version. Errors: not_found, refused (several), with what there is.
+  /// "kv-1.0.0", or "1.0.0" when only one release has that version. Errors: not_found, refused (several), with what
+  /// there is.
   result<release_record> find(std::string_view id_or_version) const;
   [[nodiscard]] std::filesystem::path folder_of(std::string_view id) const;
-  /// The release to go back to: the running one's parent. Errors: refused (there is none, it was removed, or a transition runs).
+  /// The release to go back to: the running one's parent. Errors: refused (there is none, it was removed, or a
+  /// transition runs).
   result<release_record> rollback_target() const;
   /// What a node started now must run: the permanent release. It is the parent while in probation. Empty: none yet.
   [[nodiscard]] std::string boot_release() const;
@@ -120,17 +124,18 @@ class store {
   result<void> remove(std::string_view id);
 
   /// Journals what is about to happen, before it does. `to` is an id.
-  /// Errors: not_found; busy (one is under way); refused: upgrade during probation (commit or roll back first), to the running
-  /// release, start when something runs, rollback to another than the parent.
+  /// Errors: not_found; busy (one is under way); refused: upgrade during probation (commit or roll back first), to the
+  /// running release, start when something runs, rollback to another than the parent.
   result<void> begin_transition(transition_kind, std::string_view to);
   /// planned → switching: from now on the node may run either.
   result<void> begin_switch();
-  /// done: `to` runs. needs_attention: `runs` says which release does, or empty when nobody knows. Otherwise `from` runs.
+  /// done: `to` runs. needs_attention: `runs` says which release does, or empty when nobody knows. Otherwise `from`
+  /// runs.
   result<void> finish_transition(transition_outcome, std::string detail = {}, std::string_view runs = {});
   /// Probation ends well. Errors: refused (nothing is in probation), busy.
   result<void> commit();
-  /// The node is gone with everything in its memory: ends the transition under way and probation. Afterwards the permanent
-  /// release is the one to run. True: something was ended.
+  /// The node is gone with everything in its memory: ends the transition under way and probation. Afterwards the
+  /// permanent release is the one to run. True: something was ended.
   result<bool> node_lost(std::string_view why);
   /// For a supervisor that found a living node: ends the transition under way by what the node says it runs.
   /// Error: refused: the node runs neither of the two; attention() is set.

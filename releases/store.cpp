@@ -1,0 +1,265 @@
+#include "releases/store.hpp"
+
+#include "base/assert.hpp"
+#include "base/durable_file.hpp"
+#include "base/unique_fd.hpp"
+#include "releases/package.hpp"
+#include "releases/release_folder.hpp"
+#include "releases/store_state.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <functional>
+#include <utility>
+
+namespace molt::releases {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[nodiscard]] error step_failed(std::string_view what, const fs::path& file) {
+  const int number = errno;
+  return system_error(what, file, number);
+}
+
+result<void> ensure_folder(const fs::path& folder, file_system& system) {
+  if (system.make_folder(AT_FDCWD, folder.c_str(), 0755) == 0) return sync_folder(folder.parent_path(), system);
+  if (errno != EEXIST) return step_failed("making the folder", folder);
+  std::error_code failed;
+  if (!fs::is_directory(folder, failed)) return error{reason::io, folder.string() + ": not a folder"};
+  return ok();
+}
+
+/// The lock says who holds it, for the one who does not get it.
+result<unique_fd> lock_store(const fs::path& folder) {
+  const fs::path file = folder / "lock";
+  unique_fd fd{::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)};
+  if (!fd) return step_failed("opening", file);
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return step_failed("locking", file);
+    const auto holder = read_file(file, 64);
+    const auto pid = holder && !holder->empty() ? " by process " + holder->substr(0, holder->find('\n')) : "";
+    return error{reason::busy, "the store " + folder.string() + " is in use" + pid,
+                 "a moltd runs on it: ask that one through its control socket, or stop it"};
+  }
+  const std::string pid = std::to_string(::getpid()) + '\n';
+  if (::ftruncate(fd.get(), 0) != 0 || ::pwrite(fd.get(), pid.data(), pid.size(), 0) < 0)
+    return step_failed("writing", file);
+  return fd;
+}
+
+[[nodiscard]] bool has_entries(const fs::path& folder) {
+  std::error_code failed;
+  fs::directory_iterator entries{folder, failed};
+  return !failed && entries != fs::directory_iterator{};
+}
+
+}  // namespace
+
+class store::implementation {
+ public:
+  implementation(fs::path folder, file_system& system, unique_fd lock)
+      : folder_{std::move(folder)}, system_{system}, lock_{std::move(lock)} {}
+
+  result<void> load() {
+    MOLT_CHECK(ensure_folder(releases_folder(), system_));
+    auto text = read_file(file(), store_bytes_max);
+    if (!text && text.error().why() == reason::not_found) {
+      // Written before anything can be installed: so with releases there it was lost, and sweeping would lose them too.
+      if (has_entries(releases_folder()))
+        return error{reason::corrupt, file().string() + ": missing, but releases/ is not empty",
+                     "restore store.json, or move releases/ away and install again"};
+      return replace_file(file(), print_state(state_), 0644, system_);
+    }
+    if (!text) return std::move(text).error();
+    auto state = parse_state(*text);
+    if (!state) return std::move(state).error().with(file().string());
+    state_ = std::move(*state);
+    sweep();
+    return ok();
+  }
+
+  /// Applies a change to a copy, makes it durable, then shows it.
+  result<void> change(const std::function<result<void>(store_state&)>& how) {
+    if (broken_)
+      return error{reason::io, file().string() + ": an earlier write failed half-way",
+                   "restart moltd to read it again"};
+    store_state next = state_;
+    MOLT_CHECK(how(next));
+    const auto sound = next.check();
+    MOLT_ASSERT(sound.has_value(), sound.error().text());
+    auto written = replace_file(file(), print_state(next), 0644, system_);
+    if (!written) {
+      put_back();
+      return written;
+    }
+    state_ = std::move(next);
+    return ok();
+  }
+
+  result<std::string> install(const fs::path& source) {
+    const fs::path staged = releases_folder() / ".new";
+    MOLT_CHECK(remove_tree(staged, system_));
+    auto done = install_by(staged, source);
+    if (!done) (void)remove_tree(staged, system_);  // what stays is swept at the next opening
+    return done;
+  }
+
+  result<void> remove(std::string_view id) {
+    const std::string gone{id};
+    MOLT_CHECK(change([&](store_state& state) { return state.remove(gone); }));
+    (void)remove_tree(folder_of(gone), system_);  // no longer known: what stays is swept at the next opening
+    return ok();
+  }
+
+  [[nodiscard]] fs::path folder_of(std::string_view id) const { return releases_folder() / id; }
+  [[nodiscard]] const store_state& state() const noexcept { return state_; }
+
+ private:
+  [[nodiscard]] fs::path file() const { return folder_ / "store.json"; }
+  [[nodiscard]] fs::path releases_folder() const { return folder_ / "releases"; }
+
+  result<std::string> install_by(const fs::path& staged, const fs::path& source) {
+    std::error_code failed;
+    const bool is_folder = fs::is_directory(source, failed);
+    MOLT_TRY(const auto release, is_folder ? copy_release(source, staged, system_) : unpack(source, staged, system_));
+    const std::string id = release.id();
+    if (state_.find(id) != nullptr)
+      return error{reason::already_exists, id + " is installed already", "molt remove " + id + " first"};
+    if (auto fine = check_plugins(staged, release); !fine)
+      return without_folder(fine.error(), staged).with(source.string());
+    const fs::path target = folder_of(id);
+    MOLT_CHECK(remove_tree(target, system_));
+    if (system_.rename(AT_FDCWD, staged.c_str(), AT_FDCWD, target.c_str()) != 0)
+      return step_failed("renaming to", target);
+    auto known = sync_folder(releases_folder(), system_);
+    if (known)
+      known = change([&](store_state& state) {
+        return state.add({id, release.name, release.version, release_status::unpacked, {}, utc_now()});
+      });
+    if (!known) {
+      if (!broken_) (void)remove_tree(target, system_);
+      return std::move(known).error();
+    }
+    return id;
+  }
+
+  /// After a write that failed the file holds the old state, or - if only the last step failed - the new one.
+  void put_back() {
+    const auto old = print_state(state_);
+    const auto there = read_file(file(), store_bytes_max);
+    if (there && *there == old) return;
+    if (auto written = replace_file(file(), old, 0644, system_); !written) broken_ = true;
+  }
+
+  void sweep() {
+    std::error_code failed;
+    std::vector<fs::path> debris;
+    fs::directory_iterator entries{releases_folder(), failed};
+    for (; !failed && entries != fs::directory_iterator{}; entries.increment(failed))
+      if (state_.find(entries->path().filename().string()) == nullptr) debris.push_back(entries->path());
+    for (const auto& path : debris) (void)remove_tree(path, system_);  // a next opening tries again
+  }
+
+  fs::path folder_;
+  file_system& system_;
+  unique_fd lock_;
+  store_state state_;
+  bool broken_ = false;
+};
+
+store::store(std::unique_ptr<implementation> implementation) noexcept : implementation_{std::move(implementation)} {}
+store::store(store&&) noexcept = default;
+store& store::operator=(store&&) noexcept = default;
+store::~store() = default;
+
+result<store> store::open(const fs::path& folder, file_system& system) {
+  MOLT_CHECK(ensure_folder(folder, system));
+  MOLT_TRY(auto lock, lock_store(folder));
+  auto made = std::make_unique<implementation>(folder, system, std::move(lock));
+  MOLT_CHECK(made->load());
+  return store{std::move(made)};
+}
+
+const std::vector<release_record>& store::releases() const noexcept { return implementation_->state().releases; }
+const std::vector<past_transition>& store::history() const noexcept { return implementation_->state().history; }
+const std::optional<transition>& store::in_flight() const noexcept { return implementation_->state().in_flight; }
+const std::string& store::attention() const noexcept { return implementation_->state().attention; }
+std::string store::running() const { return implementation_->state().running(); }
+std::string store::permanent() const { return implementation_->state().with(release_status::permanent); }
+bool store::in_probation() const noexcept {
+  const auto& all = releases();
+  return std::any_of(all.begin(), all.end(), [](const auto& r) { return r.status == release_status::current; });
+}
+fs::path store::folder_of(std::string_view id) const { return implementation_->folder_of(id); }
+result<release_record> store::rollback_target() const { return implementation_->state().rollback_target(); }
+std::string store::boot_release() const { return permanent(); }
+
+result<release_record> store::find(std::string_view id_or_version) const {
+  if (const auto* record = implementation_->state().find(id_or_version); record != nullptr) return *record;
+  std::vector<release_record> same_version;
+  std::string installed;
+  for (const auto& record : releases()) {
+    if (record.version == id_or_version) same_version.push_back(record);
+    if (installed.size() < 500) installed += (installed.empty() ? "" : ", ") + record.id;
+  }
+  if (same_version.size() == 1) return same_version.front();
+  const std::string asked{id_or_version.substr(0, name_bytes_max)};
+  if (same_version.empty())
+    return error{reason::not_found, "no release \"" + asked + "\" is installed",
+                 installed.empty() ? "none is; molt install FILE.molt" : "there are: " + installed};
+  std::string several;
+  for (const auto& record : same_version) several += (several.empty() ? "" : ", ") + record.id;
+  return error{reason::refused, "several releases have the version " + asked + ": " + several, "say which one"};
+}
+
+result<std::string> store::install(const fs::path& package_or_folder) {
+  return implementation_->install(package_or_folder);
+}
+result<void> store::remove(std::string_view id) { return implementation_->remove(id); }
+
+result<void> store::begin_transition(transition_kind kind, std::string_view to) {
+  return implementation_->change([&](store_state& state) { return state.begin(kind, to, utc_now()); });
+}
+result<void> store::begin_switch() {
+  return implementation_->change([](store_state& state) { return state.begin_switch(); });
+}
+result<void> store::finish_transition(transition_outcome outcome, std::string detail, std::string_view runs) {
+  return implementation_->change([&](store_state& state) { return state.finish(outcome, detail, runs, utc_now()); });
+}
+result<void> store::commit() {
+  return implementation_->change([](store_state& state) { return state.commit(utc_now()); });
+}
+
+result<bool> store::node_lost(std::string_view why) {
+  if (!in_flight() && !in_probation()) return false;
+  MOLT_CHECK(implementation_->change([&](store_state& state) {
+    (void)state.node_lost(why, utc_now());
+    return ok();
+  }));
+  return true;
+}
+
+result<void> store::resolve_by(std::string_view release_the_node_runs) {
+  if (!in_flight() && release_the_node_runs == running()) return ok();
+  auto resolved = ok();
+  MOLT_CHECK(implementation_->change([&](store_state& state) {
+    resolved = state.resolve_by(release_the_node_runs, utc_now());
+    return ok();
+  }));
+  return resolved;
+}
+
+result<void> store::set_attention(std::string text) {
+  return implementation_->change([&](store_state& state) {
+    state.attention = text;
+    return ok();
+  });
+}
+
+}  // namespace molt::releases
