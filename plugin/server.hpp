@@ -34,7 +34,6 @@ class server {
   static constexpr bool molt_is_connection = false;
 
  protected:
-  server() = default;
   [[nodiscard]] State& self() noexcept { return *state_; }
   [[nodiscard]] const State& self() const noexcept { return *state_; }
 
@@ -48,9 +47,6 @@ template <class State>
 class connection : public server<State> {
  public:
   static constexpr bool molt_is_connection = true;
-
- protected:
-  connection() = default;
 };
 
 namespace detail {
