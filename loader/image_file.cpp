@@ -54,6 +54,10 @@ int make_memory_file(const std::filesystem::path& path) {
   return ::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING);  // before Linux 6.3
 }
 
+error too_large(const std::filesystem::path& path) {
+  return error{reason::out_of_bounds, path.string() + ": larger than 512 MiB", "strip the debug information"};
+}
+
 result<std::size_t> copy_all(const std::filesystem::path& path, int from, int to) {
   std::size_t total = 0;
   alignas(16) char buffer[1U << 16U];
@@ -63,8 +67,7 @@ result<std::size_t> copy_all(const std::filesystem::path& path, int from, int to
     if (got < 0) return system_error(path, "cannot read", errno);
     if (got == 0) return total;
     total += static_cast<std::size_t>(got);
-    if (total > image_size_max)
-      return error{reason::out_of_bounds, path.string() + ": larger than 512 MiB", "strip the debug information"};
+    if (total > image_size_max) return too_large(path);  // it grew meanwhile
     for (ssize_t put = 0; put < got;) {
       const ssize_t wrote = ::write(to, buffer + put, static_cast<std::size_t>(got - put));
       if (wrote < 0 && errno == EINTR) continue;
@@ -83,6 +86,7 @@ result<image_file> image_file::open(const std::filesystem::path& path) {
   struct stat status {};
   if (::fstat(source.get(), &status) != 0) return system_error(path, "cannot look at", errno);
   if (!S_ISREG(status.st_mode)) return error{reason::invalid_argument, path.string() + ": not a regular file"};
+  if (static_cast<std::size_t>(status.st_size) > image_size_max) return too_large(path);
 
   descriptor copy{make_memory_file(path)};
   if (copy.get() < 0) return system_error(path, "cannot make a memory file", errno);

@@ -214,7 +214,6 @@ class note_decoder {
     if (!plugin_name(plugin_.name)) return corrupt("the plugin's name is not lower-case letters, digits, _ and -");
     if (!dotted_numbers(plugin_.version)) return corrupt("the plugin's version is not dotted numbers");
     if (plugin_.toolchain.empty() || !printable(plugin_.toolchain)) return corrupt("the toolchain");
-    if (plugin_.server_types.empty()) return corrupt("no server type");
     return ok();
   }
 
@@ -253,6 +252,7 @@ class note_decoder {
   }
 
   [[nodiscard]] result<void> check_server_types() const {
+    if (plugin_.server_types.empty()) return corrupt("no server type");
     std::set<std::string_view> names;
     for (const auto& type : plugin_.server_types) {
       const std::string prefix = plugin_.name + ".";
