@@ -14,12 +14,14 @@ namespace molt {
 /// Uninitialised storage of the schema's size and alignment; null when there is no memory.
 [[nodiscard]] inline void* allocate_storage(const molt_schema& schema) noexcept {
   const std::size_t size = schema.size == 0 ? 1 : schema.size;
-  return ::operator new (size, std::align_val_t{schema.align == 0 ? 1U : schema.align}, std::nothrow);
+  if (schema.align <= __STDCPP_DEFAULT_NEW_ALIGNMENT__) return ::operator new(size, std::nothrow);
+  return ::operator new(size, std::align_val_t{schema.align}, std::nothrow);
 }
 
 /// Gives storage back; the object in it was destroyed or never made. Null is harmless.
 inline void free_storage(const molt_schema& schema, void* storage) noexcept {
-  ::operator delete (storage, std::align_val_t{schema.align == 0 ? 1U : schema.align});
+  if (schema.align <= __STDCPP_DEFAULT_NEW_ALIGNMENT__) return ::operator delete(storage);
+  ::operator delete(storage, std::align_val_t{schema.align});
 }
 
 /// Destroys an object and gives its storage back.
