@@ -20,7 +20,7 @@ molt_find_dependencies()
 
 # Warnings and sanitizers: private to this project's own targets.
 add_library(molt_options INTERFACE)
-target_compile_options(molt_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow=local -Wconversion -Wno-sign-conversion
+target_compile_options(molt_options INTERFACE -Wall -Wextra -Wpedantic $<$<CXX_COMPILER_ID:GNU>:-Wshadow=local> -Wconversion -Wno-sign-conversion
                        $<$<BOOL:${MOLT_WERROR}>:-Werror> -fno-omit-frame-pointer)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(molt_options INTERFACE -Wthread-safety -Wno-shadow -Wno-undefined-var-template)
