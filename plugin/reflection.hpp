@@ -82,14 +82,11 @@ constexpr bool takes(std::index_sequence<Before...>) {
   return requires { T{(static_cast<void>(Before), Any{})...}; };
 }
 
-/// T{any x Before, {any x Nested}, any x After}
-template <class T, std::size_t... Before, std::size_t... Nested, std::size_t... After>
-constexpr bool takes_nested(std::index_sequence<Before...>, std::index_sequence<Nested...>,
-                            std::index_sequence<After...>) {
+/// T{any x Before, {}, any x After}
+template <class T, std::size_t... Before, std::size_t... After>
+constexpr bool takes_empty(std::index_sequence<Before...>, std::index_sequence<After...>) {
   return requires {
-    T{(static_cast<void>(Before), any_member<T>{})...,
-      {(static_cast<void>(Nested), any_member<T>{})...},
-      (static_cast<void>(After), any_member<T>{})...};
+    T{(static_cast<void>(Before), any_member<T>{})..., {}, (static_cast<void>(After), any_member<T>{})...};
   };
 }
 
@@ -103,19 +100,14 @@ constexpr std::size_t count_initialisers() {
     return count_initialisers<T, Any, N - 1>();
 }
 
-template <std::size_t N>
-using up_to = std::make_index_sequence<N>;
-
-/// Initialisers that the member at initialiser `At` takes: 1, or an array's number of elements.
-template <class T, std::size_t Total, std::size_t At, std::size_t N = 2>
+/// Initialisers that the member at initialiser `At` takes: 1, or an array's number of elements. Found by how many more
+/// fit behind it when it gets `{}`.
+template <class T, std::size_t Total, std::size_t At, std::size_t N = 1>
 constexpr std::size_t initialisers_at() {
   if constexpr (At + N > Total)
     return 1;
-  else if constexpr (takes_nested<T>(up_to<At>{}, up_to<N>{}, up_to<Total - At - N>{}) &&
-                     !takes_nested<T>(up_to<At>{}, up_to<N>{}, up_to<Total - At - N + 1>{}))
+  else if constexpr (takes_empty<T>(std::make_index_sequence<At>{}, std::make_index_sequence<Total - At - N>{}))
     return N;
-  else if constexpr (N == 2 && takes_nested<T>(up_to<At>{}, up_to<1>{}, up_to<Total - At - 1>{}))
-    return 1;
   else
     return initialisers_at<T, Total, At, N + 1>();
 }
