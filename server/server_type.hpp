@@ -62,7 +62,11 @@ class server_type : public std::enable_shared_from_this<server_type> {
   };
   /// A handler of the same name, with an equal reply, whose payload has an edge from this message's. Empty if there is
   /// none.
-  [[nodiscard]] conversion find_conversion(const molt_message&) const noexcept;
+  [[nodiscard]] conversion find_conversion(const molt_message& message) const noexcept {
+    return find_conversion(message, *this);
+  }
+  /// The same, with another type's edges.
+  [[nodiscard]] conversion find_conversion(const molt_message&, const server_type& edges_of) const noexcept;
 
  private:
   struct slot {

@@ -1,0 +1,55 @@
+// Calls whose reply is given later: tokens that stand for envelopes.
+//
+//   slot     event                                    next
+//   free     a call to a handler that may defer       held (token: generation and slot)
+//   held     reply(token), by anyone                  free; the caller gets the reply
+//            the caller's deadline                    free; the token leads nowhere
+//            the server that took the call ended      free; the caller gets server_failed
+//            the handler threw                        free
+//
+// A token is a number: it may lie in a state, go through an upgrade and come from anywhere. One that leads nowhere is
+// harmless.
+//
+// Threading: any thread.
+#pragma once
+
+#include "server/envelope.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+namespace molt::servers {
+
+class deferred_calls {
+ public:
+  explicit deferred_calls(std::size_t slots_max) : slots_max_{slots_max} {}
+
+  /// Takes over one reference to the call. 0 when full.
+  std::uint64_t hold(call_envelope&, molt_ref server);
+  /// Gives back the reference; null if the token leads nowhere, or if `expected_reply` is another type than the call's
+  /// reply.
+  call_envelope* take(std::uint64_t token, const molt_schema* expected_reply = nullptr);
+  /// Takes one call that this server holds; null if there is none (more).
+  call_envelope* take_any_of(molt_ref server);
+  /// True if any held call satisfies it.
+  [[nodiscard]] bool any(const std::function<bool(const call_envelope&)>&) const;
+  [[nodiscard]] std::size_t size() const;
+
+ private:
+  struct slot {
+    call_envelope* call = nullptr;
+    std::uint32_t generation = 1;
+    molt_ref server{};
+  };
+  call_envelope* free_slot(std::size_t index);
+
+  const std::size_t slots_max_;
+  mutable std::mutex mutex_;
+  std::vector<slot> slots_;
+  std::vector<std::uint32_t> unused_;
+};
+
+}  // namespace molt::servers

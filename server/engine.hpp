@@ -1,0 +1,242 @@
+// The runtime's inside: what the parts (cells, gate, pool, timers, deferred calls, registry) do together.
+//
+//   engine_call.cpp       calls, casts, running messages, leaving a server
+//   engine_wait.cpp       waiting for a reply, helping, deadlocks, holding a server
+//   engine_lifecycle.cpp  starting and ending servers, exit events
+//   engine_upgrade.cpp    the switch, sweep, suspend, rest, retire
+//   engine_host.cpp       the functions that plugins are given
+#pragma once
+
+#include "server/cell.hpp"
+#include "server/deferred.hpp"
+#include "server/gate.hpp"
+#include "server/pool.hpp"
+#include "server/registry.hpp"
+#include "server/runtime.hpp"
+#include "server/thread_record.hpp"
+#include "server/timers.hpp"
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace molt::servers {
+
+/// One switch. Stays for the runtime's life; its release goes when no server can be offered to it any more.
+struct switch_entry {
+  std::shared_ptr<const servers::release> release;
+};
+
+struct engine {
+  explicit engine(options);
+  ~engine();
+
+  // -- Calls and casts (engine_call.cpp)
+  int call(molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns, molt_text* error);
+  int cast(molt_ref, const molt_message&, void* payload);
+  int push_cast(thread_record&, molt_ref, envelope*);  ///< takes over the envelope
+  int deliver(molt_ref, const char* data, std::size_t size, std::size_t& consumed, molt_text* error);
+  int deliver_once(thread_record&, molt_ref, const char* data, std::size_t size, std::size_t& consumed,
+                   molt_text* error, std::int64_t deadline_ns, bool& suspended);
+  void turn(cell&);  ///< of the pool
+
+  enum class pushed { no, first, behind };
+  pushed push(cell&, envelope*);
+  void schedule(cell&);
+
+  /// Runs one message on a server that the thread holds. `ended` says that the server is gone and no longer held.
+  int handle(thread_record&, activation&, const molt_message&, void* payload, void* reply, molt_text* error,
+             bool& ended);
+  int handle_converted(thread_record&, activation&, const molt_message&, void* payload, void* reply, molt_text* error,
+                       bool& ended);
+  int finish_handled(thread_record&, activation&, int status, molt_text* error, bool& ended);
+  [[nodiscard]] server_type::conversion find_conversion(const server_type&, const molt_message&);
+  /// Handles what waits until `own` is handled, `most` messages are, or nothing waits. False: the server ended.
+  bool drain(thread_record&, cell&, unsigned most, call_envelope* own);
+  bool run_envelope(thread_record&, cell&, envelope*);
+  bool run_call(thread_record&, cell&, call_envelope&);
+  bool run_deferrable(thread_record&, cell&, const molt_handler&, call_envelope&);
+  int reply(std::uint64_t token, const molt_schema&, void* value);
+  void finish_call(thread_record&, call_envelope&, int status, std::string_view text);
+  int call_direct(thread_record&, cell&, molt_ref, const molt_message&, void* payload, void* reply,
+                  std::int64_t timeout_ns, molt_text* error);
+  int call_at_gate(thread_record&, molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns,
+                   molt_text* error);
+  void reject(thread_record&, envelope*, int status, std::string_view text);
+  envelope* next_message(cell&);
+  static void take_all(cell&);
+
+  /// After a direct call: a plain store.
+  void leave(thread_record& me, cell& held, std::uint64_t idle) {
+    held.word.store(idle, fence::fast_store);
+    fence::light();
+    if (held.attention.load(fence::fast_load) != 0) [[unlikely]]
+      attend(me, held);
+  }
+  void leave_mailbox(thread_record&, cell&);  ///< after anything else
+  void attend(thread_record&, cell&);
+
+  // -- Waiting (engine_wait.cpp)
+  int call_waiting(thread_record&, cell&, molt_ref, const molt_message&, void* payload, void* reply,
+                   std::int64_t timeout_ns, molt_text* error);
+  int wait_for(thread_record&, cell&, call_envelope&, bool first, std::int64_t deadline_ns, molt_text* error);
+  void try_help(thread_record&, cell&, call_envelope&);
+  bool park(thread_record&, cell&, call_envelope&, std::int64_t deadline_ns, std::string& cycle);
+  int give_up(thread_record&, call_envelope&, int status, std::string_view text, molt_text* error);
+  int take_reply(thread_record&, call_envelope&, void* reply, molt_text* error);
+  [[nodiscard]] bool on_own_stack(const thread_record&, const cell&) const noexcept;
+  /// Registers the wait, or says in `cycle` which servers wait for each other.
+  bool begin_wait(thread_record&, cell&, call_envelope&, std::string& cycle);
+  void end_wait(thread_record&);
+  std::string describe(const cell&) const;
+  std::string describe_cycle(const thread_record&, const cell& closing, const std::vector<const cell*>& between) const;
+  /// Holds a server, waiting for its holder. MOLT_OK, MOLT_TIMEOUT, MOLT_NO_SUCH_SERVER; MOLT_REFUSED if it is
+  /// suspended and that is not wanted.
+  int acquire(thread_record&, cell&, std::uint32_t generation, std::int64_t deadline_ns, bool suspended_too);
+  static int try_acquire(thread_record&, cell&, std::uint32_t generation, bool suspended_too);
+  bool hand_over(cell&);  ///< a held server to one who waits in acquire; false if nobody does
+  void wake_acquirers();
+
+  // -- Servers (engine_lifecycle.cpp)
+  result<molt_ref> start(std::string_view type, std::string_view name, const molt_arguments&, connection_output*);
+  result<molt_ref> start_held(thread_record&, cell&, const server_type&, std::string_view name, const molt_arguments&,
+                              connection_output*, const switch_entry&);
+  result<void> stop(molt_ref, std::string_view why, std::int64_t timeout_ns);
+  /// Ends a server that the thread holds; afterwards the thread does not.
+  void end_server(thread_record&, cell&, bool failed, std::string_view why);
+  void free_cell(thread_record&, cell&, int status, std::string_view text);
+  void drain_dead(thread_record&, cell&, int status, std::string_view text);
+  void tell_exits(thread_record&);
+  void stop_all();
+  void request_stop(molt_ref, std::string_view why);
+  bool take_stop_reason(molt_ref, std::string&);
+  [[nodiscard]] molt_ref ref_of(const cell&) const noexcept;
+  cell* find(molt_ref) const noexcept;  ///< null if stale
+  void keep(const server_type&);
+  void log(int level, const cell* from, std::string_view text) const;
+
+  // -- Upgrades (engine_upgrade.cpp)
+  void switch_to(std::shared_ptr<const servers::release>);
+  /// The server must be held.
+  void adopt(cell&);
+  void adopt_if_behind(cell& held) {
+    if (held.seen.load(std::memory_order_relaxed) != current_.load(std::memory_order_acquire)) [[unlikely]]
+      adopt(held);
+  }
+  std::size_t sweep(const std::function<bool()>& keep_going);
+  bool offer(thread_record&, cell&, std::size_t& offered);
+  void put_back_suspended(cell&);
+  void forget_old_releases(std::int64_t deadline_ns);
+  result<void> suspend(molt_ref, std::int64_t timeout_ns);
+  result<void> resume(molt_ref);
+  void for_each(unsigned part, unsigned parts, const std::function<void(resting_server&)>&);
+  result<void> retire(const server_type&, std::int64_t timeout_ns);
+  std::string who_has(const server_type&);
+  std::string what_waits(thread_record&, const server_type&);
+  std::string move_mailbox_off(thread_record&, cell&, const image_range&);
+  bool move_off(thread_record&, envelope*&, const server_type* receiver, const image_range&);
+
+  // -- Introspection
+  [[nodiscard]] std::vector<server_info> servers() const;
+  [[nodiscard]] statistics stats() const;
+
+  const options options_;
+  servers::clock& clock_;
+  registry registry_;
+  gate gate_{*this};
+  molt_host host_{};
+  std::atomic<const switch_entry*> current_;
+  timers timers_;
+  deferred_calls deferred_;
+  pool pool_;
+
+  std::mutex switches_mutex_;
+  std::list<switch_entry> switches_;
+  mutable std::mutex types_mutex_;
+  std::unordered_map<const server_type*, std::shared_ptr<const server_type>> types_;
+  std::atomic<const server_type*> last_kept_{nullptr};
+
+  std::mutex waits_mutex_;  // who waits for whom
+
+  struct acquirer {
+    const cell* wanted;
+    std::uint32_t thread;
+    bool granted = false;
+  };
+  std::mutex acquirers_mutex_;
+  std::condition_variable acquirers_changed_;
+  std::list<acquirer*> acquirers_;
+
+  std::function<void(const exit_event&)> on_exit_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<std::size_t> live_{0};
+  std::atomic<std::uint64_t> started_{0};
+  std::atomic<std::uint64_t> ended_{0};
+  std::atomic<std::uint64_t> failed_{0};
+  std::atomic<std::uint64_t> unknown_{0};
+  std::atomic<std::uint64_t> late_replies_{0};
+  std::mutex stop_reasons_mutex_;
+  std::unordered_map<std::uint64_t, std::string> stop_reasons_;  // by reference, of servers whose attention says stop
+};
+
+/// A thread's root or nested activation; leaves the gate and tells exits when it is the root.
+class activity {
+ public:
+  enum class how { wait, regardless };
+  /// `entered()` is false if the gate stayed closed until the deadline.
+  activity(engine& owner, thread_record& me, std::int64_t deadline_ns = INT64_MAX, how way = how::wait)
+      : owner_{owner}, me_{me}, root_{!owner.gate_.inside(me)} {
+    if (!root_) return;
+    if (way == how::regardless)
+      owner.gate_.enter_regardless(me);
+    else
+      entered_ = owner.gate_.enter(me, deadline_ns);
+  }
+  ~activity() {
+    if (!root_ || !entered_) return;
+    owner_.gate_.leave(me_);
+    if (me_.has_exits) owner_.tell_exits(me_);
+  }
+  activity(const activity&) = delete;
+  activity& operator=(const activity&) = delete;
+  [[nodiscard]] bool entered() const noexcept { return entered_; }
+
+ private:
+  engine& owner_;
+  thread_record& me_;
+  bool root_;
+  bool entered_ = true;
+};
+
+/// A handler's place on its thread's stack.
+class frame : public activation {
+ public:
+  frame(engine& of, thread_record& me, cell& held) noexcept : activation{me.top, &of, &held}, me_{me} {
+    me.top = this;
+    ++me.depth;
+  }
+  ~frame() {
+    me_.top = outer;
+    --me_.depth;
+  }
+  frame(const frame&) = delete;
+  frame& operator=(const frame&) = delete;
+
+ private:
+  thread_record& me_;
+};
+
+molt_host make_host() noexcept;
+void set_text(molt_text*, std::string_view) noexcept;
+[[nodiscard]] std::string_view view(const molt_text&) noexcept;
+
+inline constexpr unsigned messages_per_turn = 128;
+
+}  // namespace molt::servers

@@ -1,0 +1,503 @@
+#include "server/engine.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <thread>
+
+namespace molt::servers {
+
+namespace {
+
+constexpr unsigned worker_spins = 64;
+
+void count_handled(cell& held) noexcept {
+  held.handled.store(held.handled.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+std::uint32_t generation_of(molt_ref ref) noexcept { return static_cast<std::uint32_t>(ref.bits >> 32U); }
+
+}  // namespace
+
+void set_text(molt_text* to, std::string_view text) noexcept {
+  if (to == nullptr) return;
+  to->size = static_cast<std::uint32_t>(std::min<std::size_t>(text.size(), MOLT_TEXT_CAPACITY));
+  std::memcpy(to->data, text.data(), to->size);
+}
+
+std::string_view view(const molt_text& text) noexcept {
+  return {text.data, std::min<std::size_t>(text.size, MOLT_TEXT_CAPACITY)};
+}
+
+// ---- Calls
+
+int engine::call(molt_ref to, const molt_message& message, void* payload, void* reply, std::int64_t timeout_ns,
+                 molt_text* error) {
+  thread_record& me = this_thread();
+  const auto slot = static_cast<std::uint32_t>(to.bits);
+  if (!registry_.is_slot(slot)) [[unlikely]] {
+    set_text(error, "the reference leads to no server");
+    return MOLT_NO_SUCH_SERVER;
+  }
+  cell& wanted = registry_.at(slot);
+  const bool root = !gate_.inside(me);
+  if (root && !gate_.try_enter(me)) [[unlikely]]
+    return call_at_gate(me, to, message, payload, reply, timeout_ns, error);
+
+  int status = MOLT_OK;
+  auto expected = word::make(generation_of(to), condition::idle);
+  if (wanted.head.load(std::memory_order_acquire) == mailbox::empty && me.depth < options_.nesting_max &&
+      wanted.word.compare_exchange_strong(expected, word::make(generation_of(to), condition::held, me.id),
+                                          std::memory_order_acquire, std::memory_order_relaxed)) [[likely]]
+    status = call_direct(me, wanted, to, message, payload, reply, timeout_ns, error);
+  else
+    status = call_waiting(me, wanted, to, message, payload, reply, timeout_ns, error);
+
+  if (root) {
+    gate_.leave(me);
+    if (me.has_exits) [[unlikely]]
+      tell_exits(me);
+  }
+  return status;
+}
+
+inline int engine::call_direct(thread_record& me, cell& held, molt_ref to, const molt_message& message, void* payload,
+                               void* reply, std::int64_t timeout_ns, molt_text* error) {
+  const auto idle = word::make(generation_of(to), condition::idle);
+  bool ended = false;
+  int status = MOLT_OK;
+  {
+    frame here{*this, me, held};
+    adopt_if_behind(held);
+    const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(message.key);
+    if (handler != nullptr && handler->flags == 0) [[likely]] {
+      molt_context context{&host_, to, static_cast<activation*>(&here)};
+      status = handler->handle(&context, held.state, payload, reply, error != nullptr ? error : &me.scratch);
+      if (status == MOLT_OK) [[likely]]
+        count_handled(held);
+      else
+        status = finish_handled(me, here, status, error != nullptr ? error : &me.scratch, ended);
+    } else if (handler == nullptr) {
+      status = handle_converted(me, here, message, payload, reply, error != nullptr ? error : &me.scratch, ended);
+    } else {
+      status = -1;  // may answer later: needs an envelope
+    }
+  }
+  if (ended) [[unlikely]]
+    return status;
+  leave(me, held, idle);
+  return status >= 0 ? status : call_waiting(me, held, to, message, payload, reply, timeout_ns, error);
+}
+
+int engine::call_at_gate(thread_record& me, molt_ref to, const molt_message& message, void* payload, void* reply,
+                         std::int64_t timeout_ns, molt_text* error) {
+  const auto limit = timeout_ns > 0 ? timeout_ns : options_.call_timeout.count();
+  activity here{*this, me, steady_ns() + limit};
+  if (!here.entered()) {
+    set_text(error, "everything was at rest until the deadline");
+    return MOLT_TIMEOUT;
+  }
+  return call_waiting(me, registry_.at(static_cast<std::uint32_t>(to.bits)), to, message, payload, reply, timeout_ns,
+                      error);
+}
+
+int engine::handle(thread_record& me, activation& here, const molt_message& message, void* payload, void* reply,
+                   molt_text* error, bool& ended) {
+  cell& held = *here.running;
+  adopt_if_behind(held);
+  const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(message.key);
+  if (handler == nullptr) [[unlikely]]
+    return handle_converted(me, here, message, payload, reply, error, ended);
+  molt_context context{&host_, ref_of(held), &here};
+  const int status = handler->handle(&context, held.state, payload, reply, error);
+  if (status != MOLT_OK) [[unlikely]]
+    return finish_handled(me, here, status, error, ended);
+  count_handled(held);
+  return status;
+}
+
+int engine::finish_handled(thread_record& me, activation& here, int status, molt_text* error, bool& ended) {
+  cell& held = *here.running;
+  count_handled(held);
+  if (status == MOLT_OK) return status;
+  const std::string why{view(*error)};
+  ended = true;
+  end_server(me, held, true, why);
+  set_text(error, why);
+  return MOLT_SERVER_FAILED;
+}
+
+// A message of another version: through an edge into storage of its own.
+int engine::handle_converted(thread_record& me, activation& here, const molt_message& message, void* payload,
+                             void* reply, molt_text* error, bool& ended) {
+  cell& held = *here.running;
+  const server_type& type = *held.type.load(std::memory_order_relaxed);
+  const auto [handler, edge] = find_conversion(type, message);
+  if (handler == nullptr || handler->flags != 0) {
+    unknown_.fetch_add(1, std::memory_order_relaxed);
+    const std::string text = describe(held) + " (" + std::string{type.name()} + " " + std::string{type.version()} +
+                             ") handles no such message: " + message.name;
+    set_text(error, text);
+    return MOLT_UNKNOWN_MESSAGE;
+  }
+  const molt_schema& wanted = *handler->message->payload;
+  void* const storage = allocate_state(wanted);
+  const std::string version{type.version()};
+  const molt_change change{"", version.c_str(), {nullptr, 0}};
+  int status = edge->apply(payload, storage, &change, error);
+  if (status == MOLT_OK) {
+    molt_context context{&host_, ref_of(held), &here};
+    status = handler->handle(&context, held.state, storage, reply, error);
+    wanted.destroy(storage);
+    status = finish_handled(me, here, status, error, ended);
+  } else {
+    unknown_.fetch_add(1, std::memory_order_relaxed);
+    status = MOLT_UNKNOWN_MESSAGE;
+  }
+  free_state(storage, wanted);
+  return status;
+}
+
+// The edge may stand in the receiver's type or, when the receiver is older than the sender, in a newer type of the same
+// name.
+server_type::conversion engine::find_conversion(const server_type& type, const molt_message& message) {
+  if (const auto found = type.find_conversion(message); found.handler != nullptr) return found;
+  std::lock_guard lock{types_mutex_};
+  for (const auto& [each, shared] : types_) {
+    if (each == &type || each->name() != type.name()) continue;
+    if (const auto found = type.find_conversion(message, *each); found.handler != nullptr) return found;
+  }
+  return {};
+}
+
+// ---- Casts
+
+int engine::cast(molt_ref to, const molt_message& message, void* payload) {
+  thread_record& me = this_thread();
+  const auto slot = static_cast<std::uint32_t>(to.bits);
+  if (!registry_.is_slot(slot)) return MOLT_NO_SUCH_SERVER;
+  const auto seen = registry_.at(slot).word.load(std::memory_order_acquire);
+  if (word::generation(seen) != generation_of(to) || word::now(seen) == condition::free) return MOLT_NO_SUCH_SERVER;
+  const bool root = !gate_.inside(me);
+  if (root) gate_.enter_regardless(me);  // no handler runs here, but whose message this is must not vanish meanwhile
+  int status = MOLT_REFUSED;
+  if (envelope* const made = make_cast(me, message, generation_of(to), payload)) [[likely]]
+    status = push_cast(me, to, made);
+  else if (message.payload->move != nullptr)
+    status = MOLT_OVERLOADED;
+  if (root) gate_.leave(me);
+  return status;
+}
+
+int engine::push_cast(thread_record& me, molt_ref to, envelope* message) {
+  cell& receiver = registry_.at(static_cast<std::uint32_t>(to.bits));
+  const auto how = push(receiver, message);
+  if (how == pushed::no) [[unlikely]] {
+    destroy_cast(me, message);
+    return MOLT_OVERLOADED;
+  }
+  if (how == pushed::first) schedule(receiver);
+  return MOLT_OK;
+}
+
+engine::pushed engine::push(cell& receiver, envelope* message) {
+  auto seen = receiver.head.load(std::memory_order_acquire);
+  for (;;) {
+    const std::size_t count = mailbox::count(seen);
+    if (count + receiver.pending_count.load(std::memory_order_relaxed) >= options_.mailbox_max) [[unlikely]]
+      return pushed::no;
+    message->next = mailbox::top(seen);
+    if (receiver.head.compare_exchange_weak(seen, mailbox::make(message, count + 1), std::memory_order_acq_rel,
+                                            std::memory_order_acquire))
+      return seen == mailbox::empty ? pushed::first : pushed::behind;
+  }
+}
+
+void engine::schedule(cell& ready) {
+  if (ready.scheduled.exchange(1, std::memory_order_acq_rel) == 0) pool_.push(ready);
+}
+
+// ---- Running what waits
+
+void engine::turn(cell& due) {
+  thread_record& me = this_thread();
+  activity here{*this, me};
+  // From here on whoever pushes first schedules again; an exchange, so that what was pushed before is seen.
+  due.scheduled.exchange(0, std::memory_order_acq_rel);
+  bool told = false;
+  for (unsigned spins = 0;;) {
+    auto seen = due.word.load(std::memory_order_acquire);
+    const auto now = word::now(seen);
+    if (now == condition::suspended) return;
+    if (now != condition::held) {
+      if (!due.word.compare_exchange_weak(seen, word::make(word::generation(seen), condition::held, me.id),
+                                          std::memory_order_acquire))
+        continue;
+      if (now == condition::free) {
+        due.attention.store(0, std::memory_order_seq_cst);
+        drain_dead(me, due, MOLT_NO_SUCH_SERVER, "the server has ended");
+        due.word.store(word::make(word::generation(seen), condition::free), fence::fast_store);
+        fence::light();
+        if (due.attention.load(fence::fast_load) == 0) return;
+        continue;
+      }
+      if (drain(me, due, messages_per_turn, nullptr)) leave_mailbox(me, due);
+      return;
+    }
+    if (++spins < worker_spins) {
+      fence::spin_pause();
+    } else if (!told) {
+      due.attention.fetch_or(attention::schedule, std::memory_order_seq_cst);
+      fence::heavy();
+      told = true;
+    } else {
+      return;  // its holder sees `attention`, or looks at the mailbox anyway
+    }
+  }
+}
+
+void engine::take_all(cell& held) {
+  if (!mailbox::has_messages(held.head.load(std::memory_order_relaxed))) return;
+  const auto taken = held.head.exchange(mailbox::attended, std::memory_order_acq_rel);
+  envelope* newest = mailbox::top(taken);
+  envelope* oldest = nullptr;
+  while (newest != nullptr) {
+    envelope* const next = newest->next;
+    newest->next = oldest;
+    oldest = newest;
+    newest = next;
+  }
+  held.pending_count.store(
+      held.pending_count.load(std::memory_order_relaxed) + static_cast<std::uint32_t>(mailbox::count(taken)),
+      std::memory_order_relaxed);
+  if (held.pending == nullptr) {
+    held.pending = oldest;
+  } else {
+    envelope* last = held.pending;
+    while (last->next != nullptr) last = last->next;
+    last->next = oldest;
+  }
+}
+
+envelope* engine::next_message(cell& held) {
+  if (held.pending == nullptr) take_all(held);
+  envelope* const oldest = held.pending;
+  if (oldest == nullptr) return nullptr;
+  held.pending = oldest->next;
+  __builtin_prefetch(held.pending);
+  held.pending_count.store(held.pending_count.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+  return oldest;
+}
+
+bool engine::drain(thread_record& me, cell& held, unsigned most, call_envelope* own) {
+  for (unsigned handled = 0; handled < most; ++handled) {
+    if ((held.attention.load(std::memory_order_acquire) & (attention::stop | attention::hand_over)) != 0) break;
+    envelope* const oldest = next_message(held);
+    if (oldest == nullptr) break;
+    if (!run_envelope(me, held, oldest)) return false;
+    if (own != nullptr && own->current() != call_state::queued) break;
+  }
+  return true;
+}
+
+bool engine::run_envelope(thread_record& me, cell& held, envelope* oldest) {
+  if (oldest->generation != word::generation(held.word.load(std::memory_order_relaxed))) [[unlikely]] {
+    reject(me, oldest, MOLT_NO_SUCH_SERVER, "the server has ended");
+    return true;
+  }
+  if (oldest->is_call != 0) return run_call(me, held, *static_cast<call_envelope*>(oldest));
+  bool ended = false;
+  {
+    frame here{*this, me, held};
+    me.scratch.size = 0;
+    const int status = handle(me, here, *oldest->message, oldest->payload(), nullptr, &me.scratch, ended);
+    if (status == MOLT_UNKNOWN_MESSAGE) log(MOLT_LOG_WARNING, &held, view(me.scratch));
+  }
+  destroy_cast(me, oldest);
+  return !ended;
+}
+
+bool engine::run_call(thread_record& me, cell& held, call_envelope& call) {
+  adopt_if_behind(held);
+  const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(call.message->key);
+  if (handler != nullptr && (handler->flags & MOLT_HANDLER_DEFERS) != 0)
+    return run_deferrable(me, held, *handler, call);
+  if (!call.advance(call_state::queued, call_state::running)) {
+    release_call(me, &call);  // withdrawn
+    return true;
+  }
+  bool ended = false;
+  int status = MOLT_OK;
+  {
+    frame here{*this, me, held};
+    me.scratch.size = 0;
+    status = handle(me, here, *call.message, call.payload_at, call.reply_at, &me.scratch, ended);
+  }
+  finish_call(me, call, status, status != MOLT_OK ? view(me.scratch) : std::string_view{});
+  return !ended;
+}
+
+void engine::finish_call(thread_record& me, call_envelope& call, int status, std::string_view text) {
+  call.status = status;
+  if (!text.empty()) call.text = text;
+  if (!call.finish()) {
+    late_replies_.fetch_add(1, std::memory_order_relaxed);
+    if (status == MOLT_OK && call.message->reply != nullptr) call.message->reply->destroy(call.reply_at);
+  }
+  release_call(me, &call);
+}
+
+bool engine::run_deferrable(thread_record& me, cell& held, const molt_handler& handler, call_envelope& call) {
+  call.token = deferred_.hold(call, ref_of(held));  // takes over this side's reference
+  if (call.token == 0) {
+    if (call.advance(call_state::queued, call_state::running))
+      finish_call(me, call, MOLT_OVERLOADED, "too many replies are outstanding");
+    else
+      release_call(me, &call);
+    return true;
+  }
+  if (!call.advance(call_state::queued, call_state::deferring)) {
+    if (call_envelope* const back = deferred_.take(call.token)) release_call(me, back);
+    return true;
+  }
+  const std::uint64_t token = call.token;
+  call.references.fetch_add(1, std::memory_order_relaxed);  // it may be answered before the handler returns
+  held.has_deferred = true;
+  bool ended = false;
+  {
+    frame here{*this, me, held};
+    here.deferrable = &call;
+    here.token = token;
+    me.scratch.size = 0;
+    molt_context context{&host_, ref_of(held), static_cast<activation*>(&here)};
+    int status = handler.handle(&context, held.state, call.payload_at, nullptr, &me.scratch);
+    if (status == MOLT_OK) {
+      count_handled(held);
+      call.advance(call_state::deferring, call_state::deferred);
+    } else {
+      const std::string why{view(me.scratch)};
+      if (call_envelope* const unanswered = deferred_.take(token)) {
+        unanswered->status = MOLT_SERVER_FAILED;
+        finish_call(me, *unanswered, MOLT_SERVER_FAILED, why);
+      }
+      status = finish_handled(me, here, status, &me.scratch, ended);
+    }
+  }
+  release_call(me, &call);
+  return !ended;
+}
+
+int engine::reply(std::uint64_t token, const molt_schema& schema, void* value) {
+  thread_record& me = this_thread();
+  call_envelope* const call = deferred_.take(token, &schema);
+  if (call == nullptr || (!call->advance(call_state::deferring, call_state::replying) &&
+                          !call->advance(call_state::deferred, call_state::replying))) {
+    late_replies_.fetch_add(1, std::memory_order_relaxed);
+    if (call != nullptr) release_call(me, call);
+    return MOLT_NOT_FOUND;
+  }
+  if (schema.move == nullptr) {
+    finish_call(me, *call, MOLT_SERVER_FAILED, "a deferred reply must be movable without throwing");
+    return MOLT_REFUSED;
+  }
+  schema.move(call->reply_at, value);
+  finish_call(me, *call, MOLT_OK, {});
+  return MOLT_OK;
+}
+
+void engine::reject(thread_record& me, envelope* refused, int status, std::string_view text) {
+  if (refused->is_call == 0) {
+    destroy_cast(me, refused);
+    return;
+  }
+  auto* const call = static_cast<call_envelope*>(refused);
+  if (call->advance(call_state::queued, call_state::running))
+    finish_call(me, *call, status, text);
+  else
+    release_call(me, call);
+}
+
+// ---- Leaving
+
+void engine::leave_mailbox(thread_record& me, cell& held) {
+  const auto idle = word::make(word::generation(held.word.load(std::memory_order_relaxed)), condition::idle);
+  if (held.pending == nullptr) {
+    auto seen = held.head.load(std::memory_order_acquire);
+    if (seen == mailbox::empty || (seen == mailbox::attended && held.head.compare_exchange_strong(
+                                                                    seen, mailbox::empty, std::memory_order_acq_rel))) {
+      leave(me, held, idle);
+      return;
+    }
+  }
+  held.word.store(idle, fence::fast_store);
+  fence::light();
+  schedule(held);
+  if (held.attention.load(fence::fast_load) != 0) attend(me, held);
+}
+
+void engine::attend(thread_record& me, cell& left) {
+  auto seen = left.word.load(std::memory_order_acquire);
+  // If somebody else holds it by now, that one attends.
+  if (word::now(seen) != condition::idle ||
+      !left.word.compare_exchange_strong(seen, word::make(word::generation(seen), condition::held, me.id),
+                                         std::memory_order_acquire))
+    return;
+  const auto wanted = left.attention.exchange(0, std::memory_order_seq_cst);
+  std::string why;
+  if ((wanted & attention::stop) != 0 && take_stop_reason(ref_of(left), why)) {
+    end_server(me, left, false, why);
+    return;
+  }
+  if ((wanted & attention::hand_over) != 0) {
+    left.attention.fetch_or(wanted & attention::schedule, std::memory_order_seq_cst);
+    if (hand_over(left)) return;
+  }
+  leave_mailbox(me, left);
+}
+
+// ---- Connections
+
+int engine::deliver(molt_ref to, const char* data, std::size_t size, std::size_t& consumed, molt_text* error) {
+  thread_record& me = this_thread();
+  consumed = 0;
+  const auto deadline = steady_ns() + options_.call_timeout.count();
+  for (;;) {
+    bool suspended = false;
+    const int status =
+        deliver_once(me, to, data, size, consumed, error != nullptr ? error : &me.scratch, deadline, suspended);
+    if (!suspended) return status;
+    if (steady_ns() >= deadline) return MOLT_TIMEOUT;
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});  // outside of the gate
+  }
+}
+
+int engine::deliver_once(thread_record& me, molt_ref to, const char* data, std::size_t size, std::size_t& consumed,
+                         molt_text* error, std::int64_t deadline_ns, bool& suspended) {
+  activity root{*this, me, deadline_ns};
+  if (!root.entered()) return MOLT_TIMEOUT;
+  cell* const held = find(to);
+  if (held == nullptr) return MOLT_NO_SUCH_SERVER;
+  if (on_own_stack(me, *held)) return MOLT_WOULD_DEADLOCK;
+  int status = acquire(me, *held, generation_of(to), deadline_ns, false);
+  suspended = status == MOLT_REFUSED;
+  if (status != MOLT_OK) return status;
+  bool ended = false;
+  {
+    frame here{*this, me, *held};
+    adopt_if_behind(*held);
+    const molt_server_type& type = held->type.load(std::memory_order_relaxed)->abi();
+    if (type.handle_data != nullptr) {
+      molt_context context{&host_, to, static_cast<activation*>(&here)};
+      status = type.handle_data(&context, held->state, data, size, &consumed, error);
+      consumed = std::min(consumed, size);
+      status = finish_handled(me, here, status, error, ended);
+    } else {
+      set_text(error, describe(*held) + " is not a connection");
+      status = MOLT_UNKNOWN_MESSAGE;
+    }
+  }
+  if (!ended) leave_mailbox(me, *held);
+  return status;
+}
+
+}  // namespace molt::servers

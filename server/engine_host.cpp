@@ -1,0 +1,134 @@
+// The functions that plugins are given. Each finds its runtime and server through the context's activation.
+#include "server/engine.hpp"
+
+#include <limits>
+
+namespace molt::servers {
+
+namespace {
+
+activation& here(molt_context* context) noexcept { return *static_cast<activation*>(context->internal); }
+engine& owner(molt_context* context) noexcept { return *here(context).owner; }
+
+connection_output* output_of(molt_context* context) noexcept {
+  return owner(context).registry_.detail(*here(context).running).output;
+}
+
+int host_call(molt_context* context, molt_ref to, const molt_message* message, void* payload, void* reply,
+              std::int64_t timeout_ns, molt_text* error) {
+  return owner(context).call(to, *message, payload, reply, timeout_ns, error);
+}
+
+int host_cast(molt_context* context, molt_ref to, const molt_message* message, void* payload) {
+  return owner(context).cast(to, *message, payload);
+}
+
+molt_ref host_lookup(molt_context* context, const char* name, std::size_t size) {
+  return owner(context).registry_.lookup({name, size});
+}
+
+int status_of(reason why) noexcept {
+  switch (why) {
+    case reason::not_found:
+      return MOLT_NOT_FOUND;
+    case reason::already_exists:
+      return MOLT_NAME_TAKEN;
+    case reason::hook_failed:
+      return MOLT_THREW;
+    case reason::out_of_bounds:
+      return MOLT_OUT_OF_BOUNDS;
+    case reason::stopping:
+      return MOLT_STOPPING;
+    default:
+      return MOLT_REFUSED;
+  }
+}
+
+int host_start(molt_context* context, const char* type, const char* name, const molt_arguments* arguments,
+               molt_ref* started, molt_text* error) {
+  static constexpr molt_arguments none{nullptr, 0};
+  const auto made =
+      owner(context).start(type, name != nullptr ? name : "", arguments != nullptr ? *arguments : none, nullptr);
+  if (made) {
+    *started = *made;
+    return MOLT_OK;
+  }
+  set_text(error, made.error().text());
+  return status_of(made.error().why());
+}
+
+int host_stop(molt_context* context, molt_ref ref, const char* why) {
+  if (owner(context).find(ref) == nullptr) return MOLT_NO_SUCH_SERVER;
+  owner(context).request_stop(ref, why != nullptr ? why : "");
+  return MOLT_OK;
+}
+
+std::uint64_t host_send_after(molt_context* context, molt_ref to, std::int64_t delay_ns, const molt_message* message,
+                              void* payload) {
+  thread_record& me = this_thread();
+  envelope* const made = make_cast(me, *message, static_cast<std::uint32_t>(to.bits >> 32U), payload);
+  if (made == nullptr) return 0;
+  const std::uint64_t id = owner(context).timers_.add(to, delay_ns, made);
+  if (id == 0) destroy_cast(me, made);
+  return id;
+}
+
+int host_cancel(molt_context* context, std::uint64_t timer) {
+  envelope* const stopped = owner(context).timers_.cancel(timer);
+  if (stopped == nullptr) return 0;
+  destroy_cast(this_thread(), stopped);
+  return 1;
+}
+
+std::uint64_t host_defer(molt_context* context) { return here(context).token; }
+
+int host_reply(molt_context* context, std::uint64_t token, const molt_schema* schema, void* value) {
+  return owner(context).reply(token, *schema, value);
+}
+
+int host_write(molt_context* context, const char* data, std::size_t size) {
+  connection_output* const output = output_of(context);
+  return output != nullptr ? output->write(data, size) : MOLT_REFUSED;
+}
+
+void host_close(molt_context* context) {
+  if (connection_output* const output = output_of(context)) output->close();
+}
+
+std::size_t host_output_pending(molt_context* context) {
+  connection_output* const output = output_of(context);
+  return output != nullptr ? output->pending() : 0;
+}
+
+void host_log(molt_context* context, int level, const char* text, std::size_t size) {
+  owner(context).log(level, here(context).running, {text, size});
+}
+
+std::int64_t host_monotonic_ns(molt_context* context) { return owner(context).clock_.monotonic_ns(); }
+std::int64_t host_wall_clock_ns(molt_context* context) { return owner(context).clock_.wall_clock_ns(); }
+
+}  // namespace
+
+molt_host make_host() noexcept {
+  molt_host made{};
+  made.abi_version = MOLT_ABI_VERSION;
+  made.size = sizeof(molt_host);
+  made.call = &host_call;
+  made.cast = &host_cast;
+  made.lookup = &host_lookup;
+  made.start = &host_start;
+  made.stop = &host_stop;
+  made.send_after = &host_send_after;
+  made.cancel = &host_cancel;
+  made.defer = &host_defer;
+  made.reply = &host_reply;
+  made.write = &host_write;
+  made.close = &host_close;
+  made.output_pending = &host_output_pending;
+  made.log = &host_log;
+  made.monotonic_ns = &host_monotonic_ns;
+  made.wall_clock_ns = &host_wall_clock_ns;
+  return made;
+}
+
+}  // namespace molt::servers

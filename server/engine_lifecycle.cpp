@@ -1,0 +1,341 @@
+#include "server/engine.hpp"
+
+#include "base/assert.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <thread>
+#include <utility>
+
+namespace molt::servers {
+
+namespace {
+
+std::uint32_t generation_of(molt_ref ref) noexcept { return static_cast<std::uint32_t>(ref.bits >> 32U); }
+
+options checked(options given) {
+  if (given.pool_threads == 0) given.pool_threads = std::max(1U, std::thread::hardware_concurrency());
+  given.pool_threads = std::min(given.pool_threads, 256U);
+  given.mailbox_max = std::clamp<std::size_t>(given.mailbox_max, 1, mailbox::count_max);
+  given.nesting_max = std::max(given.nesting_max, 1U);
+  return given;
+}
+
+}  // namespace
+
+engine::engine(options given)
+    : options_{checked(std::move(given))},
+      clock_{options_.clock != nullptr ? *options_.clock : machine_clock()},
+      registry_{options_.servers_max},
+      host_{make_host()},
+      current_{nullptr},
+      timers_{clock_, options_.timers_max,
+              [this](molt_ref to, envelope* message) {
+                thread_record& me = this_thread();
+                activity here{*this, me, 0, activity::how::regardless};
+                if (find(to) != nullptr)
+                  push_cast(me, to, message);
+                else
+                  destroy_cast(me, message);
+              }},
+      deferred_{options_.deferred_max},
+      pool_{options_.pool_threads, [this](cell& each) -> cell_detail& { return registry_.detail(each); },
+            [this](cell& due) { turn(due); }} {
+  fence::prepare();
+  timers_.start();
+  pool_.start();
+}
+
+engine::~engine() {
+  stopping_ = true;
+  timers_.stop();
+  stop_all();
+  pool_.stop();
+  thread_record& me = this_thread();
+  timers_.for_each([&](molt_ref, envelope*& message) { destroy_cast(me, std::exchange(message, nullptr)); });
+  // What was pushed to servers after they ended.
+  for (std::uint32_t slot = 0; slot < registry_.used(); ++slot)
+    drain_dead(me, registry_.at(slot), MOLT_NO_SUCH_SERVER, "the runtime is stopping");
+}
+
+molt_ref engine::ref_of(const cell& server) const noexcept {
+  const auto generation = word::generation(server.word.load(std::memory_order_relaxed));
+  return {(std::uint64_t{generation} << 32U) | registry_.slot_of(server)};
+}
+
+cell* engine::find(molt_ref ref) const noexcept {
+  const auto slot = static_cast<std::uint32_t>(ref.bits);
+  if (!registry_.is_slot(slot)) return nullptr;
+  cell& found = registry_.at(slot);
+  const auto seen = found.word.load(std::memory_order_acquire);
+  return word::generation(seen) == generation_of(ref) && word::now(seen) != condition::free ? &found : nullptr;
+}
+
+void engine::keep(const server_type& type) {
+  if (last_kept_.load(std::memory_order_acquire) == &type) return;
+  std::lock_guard lock{types_mutex_};
+  types_.emplace(&type, type.shared_from_this());
+  last_kept_.store(&type, std::memory_order_release);
+}
+
+void engine::log(int level, const cell* from, std::string_view text) const {
+  if (options_.log) options_.log(level, from != nullptr ? describe(*from) : std::string{}, text);
+}
+
+// ---- Starting
+
+result<molt_ref> engine::start(std::string_view type_name, std::string_view name, const molt_arguments& arguments,
+                               connection_output* output) {
+  thread_record& me = this_thread();
+  const activity here{*this, me};
+  const std::string wanted{type_name};
+  if (stopping_.load(std::memory_order_relaxed))
+    return error{reason::stopping, "starting " + wanted + ": the runtime is stopping"};
+  const switch_entry* const entry = current_.load(std::memory_order_acquire);
+  if (entry == nullptr) return error{reason::refused, "starting " + wanted + ": no release is running yet"};
+  const server_type* const type = entry->release->find_type(type_name);
+  if (type == nullptr) return error{reason::not_found, "the running release has no server type " + wanted};
+  const auto kind = output != nullptr ? MOLT_KIND_CONNECTION : MOLT_KIND_SERVER;
+  if (type->abi().kind != static_cast<std::uint32_t>(kind))
+    return error{reason::refused, wanted + (output != nullptr ? " is not a connection type"
+                                                              : " is a connection type, which only a listener starts")};
+  keep(*type);
+  cell* const taken = registry_.take_free();
+  if (taken == nullptr)
+    return error{reason::out_of_bounds,
+                 "starting " + wanted + ": all " + std::to_string(options_.servers_max) + " servers are taken"};
+
+  // A worker may be clearing out what came for the last server here.
+  auto seen = taken->word.load(std::memory_order_acquire);
+  const auto next = std::max(word::generation(seen), 1U);
+  for (;;) {
+    seen = taken->word.load(std::memory_order_acquire);
+    if (word::now(seen) == condition::free &&
+        taken->word.compare_exchange_weak(seen, word::make(next, condition::held, me.id), std::memory_order_acquire))
+      break;
+    std::this_thread::yield();
+  }
+  return start_held(me, *taken, *type, name, arguments, output, *entry);
+}
+
+result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_type& type, std::string_view name,
+                                    const molt_arguments& arguments, connection_output* output,
+                                    const switch_entry& entry) {
+  const molt_ref ref = ref_of(held);
+  if (!name.empty() && !registry_.name(held, name, ref)) {
+    free_cell(me, held, MOLT_NO_SUCH_SERVER, "the server did not start");
+    return error{reason::already_exists, "a server named " + std::string{name} + " exists"};
+  }
+  const molt_schema& schema = *type.abi().state;
+  held.type.store(&type, std::memory_order_release);
+  held.seen.store(&entry, std::memory_order_relaxed);
+  registry_.detail(held).output = output;
+  registry_.detail(held).started.store(started_.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  held.state = allocate_state(schema);
+  int status = MOLT_OK;
+  {
+    frame here{*this, me, held};
+    me.scratch.size = 0;
+    molt_context context{&host_, ref, static_cast<activation*>(&here)};
+    status = type.abi().init(&context, &arguments, held.state, &me.scratch);
+  }
+  if (status != MOLT_OK) {
+    const std::string why{view(me.scratch)};
+    free_state(std::exchange(held.state, nullptr), schema);
+    registry_.unname(held);
+    free_cell(me, held, MOLT_NO_SUCH_SERVER, "the server did not start");
+    return error{reason::hook_failed, "init of " + std::string{type.name()} +
+                                          (name.empty() ? "" : " \"" + std::string{name} + "\"") + ": " + why};
+  }
+  live_.fetch_add(1, std::memory_order_relaxed);
+  leave_mailbox(me, held);
+  return ref;
+}
+
+// ---- Ending
+
+result<void> engine::stop(molt_ref ref, std::string_view why, std::int64_t timeout_ns) {
+  thread_record& me = this_thread();
+  const activity here{*this, me};
+  cell* const held = find(ref);
+  if (held == nullptr) return error{reason::no_such_server, "the reference leads to no server"};
+  if (on_own_stack(me, *held))
+    return error{reason::would_deadlock, describe(*held) + " is running on this very thread"};
+  switch (acquire(me, *held, generation_of(ref), steady_ns() + timeout_ns, true)) {
+    case MOLT_OK:
+      end_server(me, *held, false, why);
+      return ok();
+    case MOLT_NO_SUCH_SERVER:
+      return error{reason::no_such_server, "the reference leads to no server"};
+    default:
+      return error{reason::timeout, describe(*held) + " is still handling a message"};
+  }
+}
+
+void engine::request_stop(molt_ref ref, std::string_view why) {
+  thread_record& me = this_thread();
+  cell* const target = find(ref);
+  if (target == nullptr) return;
+  {
+    std::lock_guard lock{stop_reasons_mutex_};
+    stop_reasons_.emplace(ref.bits, why);
+  }
+  target->attention.fetch_or(attention::stop, std::memory_order_seq_cst);
+  fence::heavy();
+  if (find(ref) == nullptr) {
+    std::string unused;
+    take_stop_reason(ref, unused);
+    return;
+  }
+  attend(me, *target);  // if nobody holds it
+}
+
+bool engine::take_stop_reason(molt_ref ref, std::string& why) {
+  std::lock_guard lock{stop_reasons_mutex_};
+  const auto found = stop_reasons_.find(ref.bits);
+  if (found == stop_reasons_.end()) return false;
+  why = std::move(found->second);
+  stop_reasons_.erase(found);
+  return true;
+}
+
+void engine::end_server(thread_record& me, cell& held, bool failed, std::string_view why) {
+  const molt_ref ref = ref_of(held);
+  const server_type& type = *held.type.load(std::memory_order_relaxed);
+  const std::string reason_text{why};
+  exit_event event{ref, registry_.name_of(held), std::string{type.name()}, failed, reason_text};
+  if (failed) log(MOLT_LOG_ERROR, &held, "failed: " + reason_text);
+  if (type.abi().terminate != nullptr) {
+    const frame here{*this, me, held};
+    molt_text text;
+    text.size = 0;
+    molt_context context{&host_, ref, static_cast<activation*>(const_cast<frame*>(&here))};
+    if (type.abi().terminate(&context, held.state, reason_text.c_str(), &text) != MOLT_OK)
+      log(MOLT_LOG_ERROR, &held, "terminate failed: " + std::string{view(text)});
+  }
+  const molt_schema& schema = *type.abi().state;
+  schema.destroy(held.state);
+  free_state(std::exchange(held.state, nullptr), schema);
+  registry_.unname(held);
+  const int status = failed ? MOLT_SERVER_FAILED : MOLT_NO_SUCH_SERVER;
+  const std::string text = failed ? "the server failed: " + reason_text : "the server was stopped: " + reason_text;
+  if (held.has_deferred)
+    while (call_envelope* const unanswered = deferred_.take_any_of(ref)) {
+      if (unanswered->advance(call_state::deferred, call_state::replying) ||
+          unanswered->advance(call_state::deferring, call_state::replying))
+        finish_call(me, *unanswered, status, text);
+      else
+        release_call(me, unanswered);
+    }
+  std::string unused;
+  take_stop_reason(ref, unused);
+  live_.fetch_sub(1, std::memory_order_relaxed);
+  ended_.fetch_add(1, std::memory_order_relaxed);
+  if (failed) failed_.fetch_add(1, std::memory_order_relaxed);
+  free_cell(me, held, status, text);
+  me.exits.push_back(std::move(event));
+  me.has_exits = true;
+}
+
+void engine::free_cell(thread_record& me, cell& held, int status, std::string_view text) {
+  const auto next = std::max(word::generation(held.word.load(std::memory_order_relaxed)) + 1, 1U);
+  held.type.store(nullptr, std::memory_order_relaxed);
+  held.seen.store(nullptr, std::memory_order_relaxed);
+  held.handled.store(0, std::memory_order_relaxed);
+  held.has_deferred = false;
+  registry_.detail(held).output = nullptr;
+  held.word.store(word::make(next, condition::held, me.id),
+                  std::memory_order_release);  // from here on references are stale
+  for (;;) {
+    held.attention.store(0, std::memory_order_seq_cst);
+    drain_dead(me, held, status, text);
+    held.word.store(word::make(next, condition::free), fence::fast_store);
+    fence::light();
+    if (held.attention.load(fence::fast_load) == 0) break;
+    auto expected = word::make(next, condition::free);
+    if (!held.word.compare_exchange_strong(expected, word::make(next, condition::held, me.id),
+                                           std::memory_order_acquire))
+      break;
+  }
+  wake_acquirers();
+  registry_.give_back(held);
+}
+
+void engine::drain_dead(thread_record& me, cell& held, int status, std::string_view text) {
+  for (;;) {
+    while (envelope* const refused = next_message(held)) reject(me, refused, status, text);
+    auto seen = held.head.load(std::memory_order_acquire);
+    if (seen == mailbox::empty) return;
+    if (seen == mailbox::attended && held.head.compare_exchange_strong(seen, mailbox::empty, std::memory_order_acq_rel))
+      return;
+  }
+}
+
+void engine::tell_exits(thread_record& me) {
+  while (me.has_exits && !gate_.inside(me)) {
+    const auto events = std::exchange(me.exits, {});
+    me.has_exits = false;
+    if (on_exit_)
+      for (const auto& each : events) on_exit_(each);
+  }
+}
+
+void engine::stop_all() {
+  thread_record& me = this_thread();
+  MOLT_ASSERT(me.depth == 0, "a runtime destroyed by one of its own handlers");
+  while (live_.load() != 0) {
+    std::vector<std::pair<std::uint64_t, molt_ref>> newest_first;
+    for (std::uint32_t slot = 0; slot < registry_.used(); ++slot) {
+      cell& each = registry_.at(slot);
+      if (word::now(each.word.load(std::memory_order_acquire)) != condition::free)
+        newest_first.emplace_back(registry_.detail(each).started.load(std::memory_order_relaxed), ref_of(each));
+    }
+    std::sort(newest_first.begin(), newest_first.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    for (const auto& [started, ref] : newest_first) {
+      const auto stopped = stop(ref, "the runtime is stopping", 5'000'000'000);
+      if (!stopped && stopped.error().why() == reason::timeout) log(MOLT_LOG_WARNING, nullptr, stopped.error().text());
+    }
+  }
+}
+
+// ---- Introspection
+
+std::vector<server_info> engine::servers() const {
+  std::vector<server_info> all;
+  auto& self = const_cast<engine&>(*this);
+  const activity here{self, this_thread(), 0, activity::how::regardless};
+  for (std::uint32_t slot = 0; slot < registry_.used(); ++slot) {
+    const cell& each = registry_.at(slot);
+    const auto seen = each.word.load(std::memory_order_acquire);
+    const server_type* const type = each.type.load(std::memory_order_acquire);
+    if (word::now(seen) == condition::free || type == nullptr) continue;
+    server_info info;
+    info.ref = {(std::uint64_t{word::generation(seen)} << 32U) | slot};
+    info.name = registry_.name_of(each);
+    info.type = type->name();
+    info.version = type->version();
+    info.status = word::now(seen) == condition::held        ? "running"
+                  : word::now(seen) == condition::suspended ? "suspended"
+                                                            : "idle";
+    info.queued =
+        mailbox::count(each.head.load(std::memory_order_relaxed)) + each.pending_count.load(std::memory_order_relaxed);
+    info.handled = each.handled.load(std::memory_order_relaxed);
+    all.push_back(std::move(info));
+  }
+  return all;
+}
+
+statistics engine::stats() const {
+  statistics now;
+  now.servers = live_.load();
+  now.timers_pending = timers_.size();
+  now.deferred_pending = deferred_.size();
+  now.started = started_.load();
+  now.ended = ended_.load();
+  now.failed = failed_.load();
+  now.unknown_messages = unknown_.load();
+  now.late_replies = late_replies_.load();
+  return now;
+}
+
+}  // namespace molt::servers

@@ -1,0 +1,323 @@
+#include "server/engine.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <thread>
+#include <utility>
+
+namespace molt::servers {
+
+namespace {
+
+constexpr unsigned slice = 256;  // servers visited between two yields
+constexpr std::chrono::microseconds between_rounds{200};
+constexpr std::int64_t grace_slice_ns = 10'000'000;
+constexpr unsigned resume_attempts_max = 1000;
+
+std::uint32_t generation_of(molt_ref ref) noexcept { return static_cast<std::uint32_t>(ref.bits >> 32U); }
+
+/// A sink in the host's memory.
+struct growing_sink : molt_sink {
+  std::string bytes;
+  growing_sink() : molt_sink{nullptr, nullptr, &grow_bytes} {}
+  static int grow_bytes(molt_sink* self, std::size_t more) {
+    auto& mine = *static_cast<growing_sink*>(self);
+    const std::size_t used = self->cursor != nullptr ? static_cast<std::size_t>(self->cursor - mine.bytes.data()) : 0;
+    mine.bytes.resize(std::max<std::size_t>({used + more, mine.bytes.size() * 2, 256}));
+    self->cursor = mine.bytes.data() + used;
+    self->end = mine.bytes.data() + mine.bytes.size();
+    return MOLT_OK;
+  }
+};
+
+}  // namespace
+
+// ---- resting_server
+
+molt_ref resting_server::ref() const noexcept { return owner_->ref_of(*cell_); }
+std::string resting_server::name() const { return owner_->registry_.name_of(*cell_); }
+const server_type& resting_server::type() const noexcept { return *cell_->type.load(std::memory_order_relaxed); }
+void* resting_server::state() const noexcept { return cell_->state; }
+
+void resting_server::become(const server_type& type, void* state) noexcept {
+  owner_->keep(type);
+  cell_->type.store(&type, std::memory_order_release);
+  cell_->state = state;
+}
+
+// ---- The switch
+
+void engine::switch_to(std::shared_ptr<const servers::release> next) {
+  std::lock_guard lock{switches_mutex_};
+  switches_.push_back({std::move(next)});
+  current_.store(&switches_.back(), std::memory_order_seq_cst);
+}
+
+void engine::adopt(cell& held) {
+  // As long as an activation is under way, the release that is current in it stays alive (forget_old_releases).
+  for (;;) {
+    const switch_entry* const entry = current_.load(std::memory_order_seq_cst);
+    if (held.seen.load(std::memory_order_relaxed) == entry) return;
+    resting_server resting{*this, held};
+    entry->release->adopt(resting);
+    held.seen.store(entry, std::memory_order_relaxed);
+  }
+}
+
+// Offers one server to the current release. False: it is busy, and has not been.
+bool engine::offer(thread_record& me, cell& each, std::size_t& offered) {
+  const auto seen = each.word.load(std::memory_order_acquire);
+  if (word::now(seen) == condition::free ||
+      each.seen.load(std::memory_order_relaxed) == current_.load(std::memory_order_seq_cst))
+    return true;
+  const auto generation = word::generation(seen);
+  const bool suspended = word::now(seen) == condition::suspended;
+  const int status = try_acquire(me, each, generation, suspended);
+  if (status == MOLT_NO_SUCH_SERVER) return true;
+  if (status != MOLT_OK) return false;
+  if (each.seen.load(std::memory_order_relaxed) != current_.load(std::memory_order_seq_cst)) {
+    adopt(each);
+    ++offered;
+  }
+  if (suspended)
+    put_back_suspended(each);
+  else
+    leave_mailbox(me, each);
+  return true;
+}
+
+void engine::put_back_suspended(cell& held) {
+  const auto generation = word::generation(held.word.load(std::memory_order_relaxed));
+  held.word.store(word::make(generation, condition::suspended), fence::fast_store);
+  fence::light();
+  if (held.attention.load(fence::fast_load) != 0) wake_acquirers();
+}
+
+std::size_t engine::sweep(const std::function<bool()>& keep_going) {
+  thread_record& me = this_thread();
+  std::size_t offered = 0;
+  bool graced = false;  // servers started by activations of before the switch: none is being started any more
+  for (;;) {
+    bool all = true;
+    for (std::uint32_t slot = 0; slot < registry_.used();) {
+      if (keep_going && !keep_going()) return offered;
+      {
+        const activity here{*this, me};
+        for (const auto end = std::min(slot + slice, registry_.used()); slot < end; ++slot)
+          all = offer(me, registry_.at(slot), offered) && all;
+      }
+      std::this_thread::yield();
+    }
+    if (all && graced) break;
+    if (keep_going && !keep_going()) return offered;
+    if (!graced) graced = gate_.grace(steady_ns() + grace_slice_ns);
+    if (!all) std::this_thread::sleep_for(between_rounds);
+  }
+  forget_old_releases(steady_ns() + grace_slice_ns);
+  return offered;
+}
+
+void engine::forget_old_releases(std::int64_t deadline_ns) {
+  std::vector<switch_entry*> old;
+  {
+    std::lock_guard lock{switches_mutex_};
+    for (auto& each : switches_)
+      if (&each != current_.load() && each.release != nullptr) old.push_back(&each);
+  }
+  if (old.empty() || !gate_.grace(deadline_ns)) return;
+  std::vector<std::shared_ptr<const servers::release>> forgotten;  // destroyed without the lock
+  std::lock_guard lock{switches_mutex_};
+  for (switch_entry* const each : old) forgotten.push_back(std::exchange(each->release, nullptr));
+}
+
+// ---- Suspending
+
+result<void> engine::suspend(molt_ref ref, std::int64_t timeout_ns) {
+  thread_record& me = this_thread();
+  const activity here{*this, me};
+  cell* const held = find(ref);
+  if (held == nullptr) return error{reason::no_such_server, "the reference leads to no server"};
+  if (on_own_stack(me, *held))
+    return error{reason::would_deadlock, describe(*held) + " is running on this very thread"};
+  switch (acquire(me, *held, generation_of(ref), steady_ns() + timeout_ns, false)) {
+    case MOLT_OK:
+      put_back_suspended(*held);
+      return ok();
+    case MOLT_REFUSED:
+      return error{reason::busy, describe(*held) + " is already suspended"};
+    case MOLT_NO_SUCH_SERVER:
+      return error{reason::no_such_server, "the reference leads to no server"};
+    default:
+      return error{reason::timeout, describe(*held) + " is still handling a message"};
+  }
+}
+
+result<void> engine::resume(molt_ref ref) {
+  thread_record& me = this_thread();
+  const activity here{*this, me};
+  cell* const suspended = find(ref);
+  if (suspended == nullptr) return error{reason::no_such_server, "the reference leads to no server"};
+  // Sweep and retire may hold a suspended server for a moment; that is short, so this one tries for a while.
+  for (unsigned attempt = 0;; ++attempt) {
+    auto expected = word::make(generation_of(ref), condition::suspended);
+    if (suspended->word.compare_exchange_strong(expected, word::make(generation_of(ref), condition::held, me.id),
+                                                std::memory_order_acquire))
+      break;
+    if (word::now(expected) != condition::held || attempt == resume_attempts_max)
+      return error{reason::refused, describe(*suspended) + " is not suspended"};
+    std::this_thread::sleep_for(std::chrono::microseconds{100});
+  }
+  leave_mailbox(me, *suspended);
+  return ok();
+}
+
+// ---- Rest
+
+void engine::for_each(unsigned part, unsigned parts, const std::function<void(resting_server&)>& visit) {
+  thread_record& me = this_thread();
+  const std::uint64_t used = registry_.used();
+  const auto begin = static_cast<std::uint32_t>(used * part / parts);
+  const auto end = static_cast<std::uint32_t>(used * (part + 1) / parts);
+  for (std::uint32_t slot = begin; slot < end; ++slot) {
+    cell& each = registry_.at(slot);
+    auto seen = each.word.load(std::memory_order_acquire);
+    if (word::now(seen) == condition::free || word::now(seen) == condition::held) continue;
+    if (!each.word.compare_exchange_strong(seen, word::make(word::generation(seen), condition::held, me.id),
+                                           std::memory_order_acquire))
+      continue;
+    resting_server resting{*this, each};
+    visit(resting);
+    each.word.store(seen, std::memory_order_release);
+  }
+}
+
+// ---- Retiring a type
+
+result<void> engine::retire(const server_type& type, std::int64_t timeout_ns) {
+  thread_record& me = this_thread();
+  const auto deadline = steady_ns() + timeout_ns;
+  const std::string subject = std::string{type.name()} + " " + std::string{type.version()};
+  for (auto user = std::string{"not looked yet"};;) {
+    user = who_has(type);
+    if (user.empty()) {
+      // What an activation of before may still have in hand is in a mailbox afterwards.
+      user = gate_.grace(std::max(deadline, steady_ns() + grace_slice_ns)) ? what_waits(me, type)
+                                                                           : "a handler that has not returned";
+    }
+    if (user.empty()) break;
+    if (steady_ns() >= deadline) return error{reason::busy, subject + " is still used by " + user};
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  }
+  forget_old_releases(steady_ns() + grace_slice_ns);
+  std::shared_ptr<const server_type> forgotten;
+  std::lock_guard lock{types_mutex_};
+  const auto found = types_.find(&type);
+  if (found == types_.end()) return ok();
+  forgotten = std::move(found->second);
+  types_.erase(found);
+  if (last_kept_.load() == &type) last_kept_.store(nullptr);
+  return ok();
+}
+
+std::string engine::who_has(const server_type& type) {
+  std::size_t count = 0;
+  std::string first;
+  for (std::uint32_t slot = 0; slot < registry_.used(); ++slot) {
+    const cell& each = registry_.at(slot);
+    if (each.type.load(std::memory_order_acquire) != &type) continue;
+    if (count++ == 0) first = describe(each);
+  }
+  if (count == 0) return {};
+  return count == 1 ? "the server " + first : std::to_string(count) + " servers, one of them " + first;
+}
+
+// First everything waiting is rewritten to the receiver's present type, where that takes it; what is left is in the
+// way.
+std::string engine::what_waits(thread_record& me, const server_type& type) {
+  const image_range image = type.image();
+  std::string left;
+  const activity here{*this, me};
+  if (deferred_.any([&](const call_envelope& call) { return image.contains(call.message); }))
+    left = "a call whose reply is outstanding";
+  timers_.for_each([&](molt_ref to, envelope*& message) {
+    if (!image.contains(message->message)) return;
+    const cell* const receiver = find(to);
+    if (!move_off(me, message, receiver != nullptr ? receiver->type.load(std::memory_order_acquire) : nullptr, image))
+      left = std::string{"a timer with the message "} + message->message->name;
+  });
+  for (std::uint32_t slot = 0; slot < registry_.used(); ++slot) {
+    cell& each = registry_.at(slot);
+    if (each.head.load(std::memory_order_acquire) == mailbox::empty) continue;
+    if (std::string waiting = move_mailbox_off(me, each, image); !waiting.empty()) left = waiting;
+  }
+  return left;
+}
+
+std::string engine::move_mailbox_off(thread_record& me, cell& each, const image_range& image) {
+  const auto seen = each.word.load(std::memory_order_acquire);
+  if (word::now(seen) == condition::free) return {};  // its worker is on the way
+  const bool suspended = word::now(seen) == condition::suspended;
+  const int status = try_acquire(me, each, word::generation(seen), suspended);
+  if (status == MOLT_NO_SUCH_SERVER) return {};
+  if (status != MOLT_OK) return describe(each) + ", which is busy";
+  std::string left;
+  take_all(each);
+  for (envelope** place = &each.pending; *place != nullptr;) {
+    envelope* const waiting = *place;
+    if (image.contains(waiting->message)) {
+      envelope* moved = waiting;
+      envelope* const next = waiting->next;
+      if (waiting->is_call != 0 || !move_off(me, moved, each.type.load(std::memory_order_relaxed), image)) {
+        left = describe(each) + ", where the message " + waiting->message->name + " waits";
+      } else {
+        moved->next = next;
+        *place = moved;
+      }
+    }
+    place = &(*place)->next;
+  }
+  if (suspended)
+    put_back_suspended(each);
+  else
+    leave_mailbox(me, each);
+  return left;
+}
+
+bool engine::move_off(thread_record& me, envelope*& message, const server_type* receiver, const image_range& image) {
+  if (receiver == nullptr) {
+    destroy_cast(me, std::exchange(message, nullptr));
+    return true;
+  }
+  const molt_message& old = *message->message;
+  const molt_handler* const same = receiver->find(old.key);
+  if (same != nullptr && image.contains(same->message)) return false;
+  if (same != nullptr && (old.payload->flags & same->message->payload->flags & MOLT_SCHEMA_CODE_FREE) != 0) {
+    message->message = same->message;
+    return true;
+  }
+  const auto [handler, edge] =
+      same == nullptr ? find_conversion(*receiver, old) : server_type::conversion{same, nullptr};
+  if (handler == nullptr || image.contains(handler->message)) return false;
+  envelope* const made = make_empty_cast(me, *handler->message, message->generation);
+  if (made == nullptr) return false;
+  int status = MOLT_OK;
+  if (edge != nullptr) {
+    const std::string version{receiver->version()};
+    const molt_change change{"", version.c_str(), {nullptr, 0}};
+    status = edge->apply(message->payload(), made->payload(), &change, &me.scratch);
+  } else {
+    growing_sink to;
+    status = old.payload->save(message->payload(), &to, &me.scratch);
+    molt_source from{to.bytes.data(), to.cursor};
+    if (status == MOLT_OK) status = handler->message->payload->load(made->payload(), &from, &me.scratch);
+  }
+  if (status != MOLT_OK) {
+    free_envelope(me, made);
+    return false;
+  }
+  destroy_cast(me, std::exchange(message, made));
+  return true;
+}
+
+}  // namespace molt::servers

@@ -1,0 +1,192 @@
+#include "server/envelope.hpp"
+
+#include "server/futex.hpp"
+#include "server/thread_record.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace molt::servers {
+
+namespace {
+
+constexpr std::size_t line = 64;
+constexpr std::uint8_t from_heap = 0xff;
+constexpr std::size_t depot_bundles_max = 4096;  // per class; more go back to the heap
+
+struct depot {
+  std::mutex mutex;
+  std::vector<void*> bundles[envelope_cache::classes];
+};
+
+depot& common_depot() {
+  static depot* const only = new depot;  // threads may end after static destruction began
+  return *only;
+}
+
+std::size_t class_bytes(unsigned size_class) noexcept { return line << size_class; }
+
+std::size_t align_up(std::size_t offset, std::size_t align) noexcept { return (offset + align - 1) & ~(align - 1); }
+
+void* allocate(thread_record& me, std::size_t size, std::size_t align, std::uint8_t& size_class) noexcept {
+  if (size <= class_bytes(envelope_cache::classes - 1) && align <= line) {
+    const auto wanted = size <= line ? 0U : static_cast<unsigned>(std::bit_width((size - 1) / line));
+    size_class = static_cast<std::uint8_t>(wanted);
+    return me.envelopes.take(wanted);
+  }
+  size_class = from_heap;
+  return ::operator new (size, std::align_val_t{std::max(align, line)}, std::nothrow);
+}
+
+std::size_t heap_align(const envelope& e) noexcept { return std::max<std::size_t>(e.message->payload->align, line); }
+
+std::size_t heap_align_of_call(const molt_message& m) noexcept {
+  const std::size_t reply = m.reply != nullptr ? m.reply->align : 1;
+  return std::max<std::size_t>({m.payload->align, reply, line});
+}
+
+}  // namespace
+
+bool call_envelope::advance(call_state from, call_state to) noexcept {
+  auto seen = state.load(std::memory_order_relaxed);
+  while (static_cast<call_state>(seen & call_state_mask) == from)
+    if (state.compare_exchange_weak(seen, (seen & ~call_state_mask) | static_cast<std::uint32_t>(to),
+                                    std::memory_order_acq_rel))
+      return true;
+  return false;
+}
+
+bool call_envelope::finish() noexcept {
+  auto seen = state.load(std::memory_order_relaxed);
+  while (static_cast<call_state>(seen & call_state_mask) != call_state::abandoned)
+    if (state.compare_exchange_weak(seen, static_cast<std::uint32_t>(call_state::done), std::memory_order_acq_rel)) {
+      if ((seen & call_parked) != 0) futex::wake_all(state);
+      return true;
+    }
+  return false;
+}
+
+envelope* make_empty_cast(thread_record& me, const molt_message& message, std::uint32_t generation) noexcept {
+  const auto& schema = *message.payload;
+  const std::size_t offset = align_up(sizeof(envelope), schema.align);
+  std::uint8_t size_class = 0;
+  void* const memory = allocate(me, offset + schema.size, schema.align, size_class);
+  if (memory == nullptr) return nullptr;
+  auto* const made = new (memory) envelope;
+  made->message = &message;
+  made->generation = generation;
+  made->payload_offset = static_cast<std::uint16_t>(offset);
+  made->size_class = size_class;
+  return made;
+}
+
+envelope* make_cast(thread_record& me, const molt_message& message, std::uint32_t generation, void* payload) noexcept {
+  if (message.payload->move == nullptr) return nullptr;
+  envelope* const made = make_empty_cast(me, message, generation);
+  if (made != nullptr) message.payload->move(made->payload(), payload);
+  return made;
+}
+
+call_envelope* make_call(thread_record& me, const molt_message& message, std::uint32_t generation, void* payload,
+                         void* reply_storage) noexcept {
+  const auto& schema = *message.payload;
+  const auto* const reply = message.reply;
+  const std::size_t payload_offset = align_up(sizeof(call_envelope), schema.align);
+  const std::size_t reply_offset = align_up(payload_offset + schema.size, reply != nullptr ? reply->align : 1);
+  std::uint8_t size_class = 0;
+  void* const memory =
+      allocate(me, reply_offset + (reply != nullptr ? reply->size : 0), heap_align_of_call(message), size_class);
+  if (memory == nullptr) return nullptr;
+  auto* const made = new (memory) call_envelope;
+  made->message = &message;
+  made->generation = generation;
+  made->is_call = 1;
+  made->size_class = size_class;
+  const bool payload_moves = schema.move != nullptr;
+  const bool reply_moves = reply == nullptr || reply->move != nullptr;
+  made->borrowed = !payload_moves || !reply_moves;
+  made->reply_borrowed = !reply_moves;
+  made->payload_at = payload_moves ? static_cast<char*>(memory) + payload_offset : payload;
+  made->reply_at = reply_moves ? static_cast<char*>(memory) + reply_offset : reply_storage;
+  if (payload_moves) schema.move(made->payload_at, payload);
+  return made;
+}
+
+void free_envelope(thread_record& me, envelope* e) noexcept {
+  const auto size_class = e->size_class;
+  if (size_class != from_heap) {
+    if (e->is_call != 0) static_cast<call_envelope*>(e)->~call_envelope();
+    me.envelopes.give(size_class, e);
+    return;
+  }
+  const std::size_t align = e->is_call != 0 ? heap_align_of_call(*e->message) : heap_align(*e);
+  if (e->is_call != 0) static_cast<call_envelope*>(e)->~call_envelope();
+  ::operator delete (static_cast<void*>(e), std::align_val_t{align});
+}
+
+void destroy_cast(thread_record& me, envelope* e) noexcept {
+  e->message->payload->destroy(e->payload());
+  free_envelope(me, e);
+}
+
+void release_call(thread_record& me, call_envelope* call) noexcept {
+  if (call->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (call->message->payload->move != nullptr) call->message->payload->destroy(call->payload_at);
+  free_envelope(me, call);
+}
+
+void* envelope_cache::refill(unsigned size_class) noexcept {
+  auto& common = common_depot();
+  auto& mine = free_[size_class];
+  {
+    std::lock_guard lock{common.mutex};
+    auto& bundles = common.bundles[size_class];
+    if (!bundles.empty()) {
+      mine.first = bundles.back();
+      mine.count = bundle;
+      bundles.pop_back();
+    }
+  }
+  if (mine.first != nullptr) return take(size_class);
+  return ::operator new (class_bytes(size_class), std::align_val_t{line}, std::nothrow);
+}
+
+void envelope_cache::spill(unsigned size_class) noexcept {
+  auto& mine = free_[size_class];
+  void* const first = mine.first;
+  void* last = first;
+  for (unsigned i = 1; i < bundle; ++i) last = *static_cast<void**>(last);
+  mine.first = *static_cast<void**>(last);
+  mine.count -= bundle;
+  *static_cast<void**>(last) = nullptr;
+  auto& common = common_depot();
+  {
+    std::lock_guard lock{common.mutex};
+    auto& bundles = common.bundles[size_class];
+    if (bundles.size() < depot_bundles_max) {
+      bundles.push_back(first);
+      return;
+    }
+  }
+  for (void* each = first; each != nullptr;) {
+    void* const next = *static_cast<void**>(each);
+    ::operator delete (each, std::align_val_t{line});
+    each = next;
+  }
+}
+
+void envelope_cache::clear() noexcept {
+  for (auto& mine : free_) {
+    while (mine.first != nullptr) {
+      void* const next = *static_cast<void**>(mine.first);
+      ::operator delete (mine.first, std::align_val_t{line});
+      mine.first = next;
+    }
+    mine.count = 0;
+  }
+}
+
+}  // namespace molt::servers

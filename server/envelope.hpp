@@ -1,0 +1,123 @@
+// A message that waits: its payload moved into memory of ours, and for a call the place of the reply.
+//
+// The life of a call's envelope, in `state`; two parties hold a reference, the caller and whoever is to handle it:
+//
+//   state       event                                 next        by
+//   queued      taken out of the mailbox              running     runner
+//               deadline, or a deadlock               withdrawn   caller; the runner drops it unhandled
+//   running     handled, or the server failed         done        runner
+//               deadline (unless borrowed)            abandoned   caller; the reply is destroyed when it comes
+//   deferring   handler returned without a reply      deferred    runner (deferring: a running handler that may defer)
+//               reply(token)                          replying    whoever replies
+//   deferred    reply(token)                          replying    whoever replies
+//               deadline                              abandoned   caller; the token is void
+//   replying    reply constructed                     done        whoever replies
+//
+// Invariants: exactly one party makes each transition (all by compare-exchange). A payload whose type cannot be moved
+// without throwing stays in the caller's memory ("borrowed"), and then the caller does not go away while it is used.
+#pragma once
+
+#include "plugin/abi.h"
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace molt::servers {
+
+struct thread_record;
+
+struct envelope {
+  envelope* next = nullptr;
+  const molt_message* message = nullptr;
+  std::uint32_t generation = 0;  // of the receiver: a mailbox may outlive its server
+  std::uint16_t payload_offset = 0;
+  std::uint8_t is_call = 0;
+  std::uint8_t size_class = 0;
+
+  [[nodiscard]] void* payload() noexcept;
+};
+static_assert(sizeof(envelope) == 24, "a cast with a payload of up to 40 bytes fits a cache line");
+
+enum class call_state : std::uint32_t { queued, running, deferring, deferred, replying, done, withdrawn, abandoned };
+inline constexpr std::uint32_t call_state_mask = 0xff;
+inline constexpr std::uint32_t call_parked = 0x100;  // the caller sleeps on the word
+
+struct call_envelope : envelope {
+  std::atomic<std::uint32_t> state{0};
+  std::atomic<std::uint32_t> references{2};
+  int status = MOLT_OK;
+  bool borrowed = false;  // payload or reply lie in the caller's memory
+  bool reply_borrowed = false;
+  void* payload_at = nullptr;
+  void* reply_at = nullptr;
+  std::uint64_t token = 0;  // once deferring
+  std::string text;         // of a failure
+
+  [[nodiscard]] call_state current() const noexcept {
+    return static_cast<call_state>(state.load(std::memory_order_acquire) & call_state_mask);
+  }
+  /// Keeps the parked flag. False if the state was another.
+  bool advance(call_state from, call_state to) noexcept;
+  /// To done, waking the caller; false if the caller has gone.
+  bool finish() noexcept;
+};
+
+inline void* envelope::payload() noexcept {
+  return is_call ? static_cast<call_envelope*>(this)->payload_at : reinterpret_cast<char*>(this) + payload_offset;
+}
+
+/// A cast's envelope with the payload moved in; null if there is no memory or the payload cannot be moved.
+envelope* make_cast(thread_record&, const molt_message&, std::uint32_t generation, void* payload) noexcept;
+/// A call's envelope, queued. Null if there is no memory.
+call_envelope* make_call(thread_record&, const molt_message&, std::uint32_t generation, void* payload,
+                         void* reply_storage) noexcept;
+/// A cast of another schema in place of this one, its payload not yet constructed.
+envelope* make_empty_cast(thread_record&, const molt_message&, std::uint32_t generation) noexcept;
+
+/// Destroys the payload and gives the memory back.
+void destroy_cast(thread_record&, envelope*) noexcept;
+/// Drops one reference of two; the last destroys the payload and gives the memory back.
+void release_call(thread_record&, call_envelope*) noexcept;
+/// Gives the memory back, the payload has been destroyed.
+void free_envelope(thread_record&, envelope*) noexcept;
+
+/// Envelopes kept for reuse by one thread; whole bundles go to and from a common depot.
+class envelope_cache {
+ public:
+  static constexpr unsigned classes = 5;  // 64, 128, 256, 512, 1024 bytes; larger ones come from the heap
+  static constexpr unsigned bundle = 64;
+
+  envelope_cache() = default;
+  envelope_cache(const envelope_cache&) = delete;
+  envelope_cache& operator=(const envelope_cache&) = delete;
+  ~envelope_cache() { clear(); }
+
+  [[nodiscard]] void* take(unsigned size_class) noexcept {
+    if (void* const first = free_[size_class].first) [[likely]] {
+      free_[size_class].first = *static_cast<void**>(first);
+      --free_[size_class].count;
+      return first;
+    }
+    return refill(size_class);
+  }
+  void give(unsigned size_class, void* memory) noexcept {
+    *static_cast<void**>(memory) = free_[size_class].first;
+    free_[size_class].first = memory;
+    if (++free_[size_class].count >= 2 * bundle) [[unlikely]]
+      spill(size_class);
+  }
+  void clear() noexcept;
+
+ private:
+  struct list {
+    void* first = nullptr;
+    unsigned count = 0;
+  };
+  void* refill(unsigned size_class) noexcept;
+  void spill(unsigned size_class) noexcept;
+  list free_[classes];
+};
+
+}  // namespace molt::servers

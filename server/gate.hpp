@@ -1,0 +1,82 @@
+// The gate before every root activation: an external call, a turn of the pool, a delivery from a connection, a start.
+//
+//   gate     event                          next      activations
+//   open     close()                        closing   none begins; those begun go on, and calls that their handlers
+//   make with them closing  no thread is active            closed    none
+//            deadline passed                open      as before
+//   closed   open()                         open
+//
+// A thread entering stores its flag (thread_record::active_in), makes a light fence, and loads `closed_`; the closing
+// thread stores `closed_`, makes a heavy fence, and loads the flags: one of them sees the other. Invariant: a thread
+// inside an activation begun here has its flag set; nested activations look at nothing. A caller that waits for a reply
+// outside of any handler takes its flag back while it waits.
+//
+// The same flags give grace periods: after `grace`, every activation that was under way when it was called has ended.
+#pragma once
+
+#include "server/fence.hpp"
+#include "server/thread_record.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+
+namespace molt::servers {
+
+class gate {
+ public:
+  explicit gate(engine& owner) noexcept : owner_{&owner} {}
+
+  [[nodiscard]] bool inside(const thread_record& me) const noexcept {
+    return me.active_in.load(std::memory_order_relaxed) == owner_;
+  }
+
+  /// False if the gate is not open.
+  [[nodiscard]] bool try_enter(thread_record& me) noexcept {
+    me.entries.store(me.entries.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    me.active_in.store(owner_, fence::fast_store);
+    fence::light();
+    if (!closed_.load(fence::fast_load)) [[likely]]
+      return true;
+    leave(me);
+    return false;
+  }
+  /// Waits while the gate is not open, at most until `deadline_ns` of the machine's clock. False: it passed.
+  bool enter(thread_record& me, std::int64_t deadline_ns = INT64_MAX);
+  /// Whether the gate is open or not: for what runs no handler.
+  void enter_regardless(thread_record& me) noexcept {
+    me.entries.store(me.entries.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    me.active_in.store(owner_, fence::fast_store);
+    fence::light();
+  }
+  void leave(thread_record& me) noexcept {
+    me.active_in.store(nullptr, fence::fast_store);
+    fence::light();
+    if (closed_.load(fence::fast_load)) [[unlikely]]
+      tell_closer();
+  }
+
+  [[nodiscard]] bool closing() const noexcept { return closed_.load(std::memory_order_acquire); }
+
+  enum class outcome { closed, busy, timed_out };
+  outcome close(std::int64_t deadline_ns);
+  void open();
+
+  /// False: not all had ended by the deadline. The calling thread's own activation is not waited for.
+  bool grace(std::int64_t deadline_ns);
+
+ private:
+  void tell_closer() noexcept;
+  bool nobody_inside();
+
+  engine* owner_;
+  std::atomic<bool> closed_{false};
+  std::mutex mutex_;
+  std::condition_variable changed_;  // opened, or somebody left while closing
+};
+
+/// The machine's steady clock, for waits.
+[[nodiscard]] std::int64_t steady_ns() noexcept;
+
+}  // namespace molt::servers

@@ -1,0 +1,68 @@
+#include "server/registry.hpp"
+
+#include "base/assert.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace molt::servers {
+
+registry::registry(std::size_t servers_max) : slots_max_{std::clamp<std::size_t>(servers_max, 1, (1ULL << 31U))} {
+  mapped_bytes_ = slots_max_ * (sizeof(cell) + sizeof(cell_detail));
+  mapped_ = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  MOLT_ASSERT(mapped_ != MAP_FAILED, mapped_bytes_, errno);
+  // Zeroed memory is a valid cell: free, of generation 0, with an empty mailbox.
+  cells_ = static_cast<cell*>(mapped_);
+  details_ = reinterpret_cast<cell_detail*>(cells_ + slots_max_);
+}
+
+registry::~registry() { munmap(mapped_, mapped_bytes_); }
+
+cell* registry::take_free() {
+  std::lock_guard lock{free_mutex_};
+  if (!free_.empty()) {
+    const auto slot = free_.back();
+    free_.pop_back();
+    return &cells_[slot];
+  }
+  const auto slot = used_.load(std::memory_order_relaxed);
+  if (slot >= slots_max_) return nullptr;
+  used_.store(slot + 1, std::memory_order_release);
+  return &cells_[slot];
+}
+
+void registry::give_back(cell& unused) {
+  std::lock_guard lock{free_mutex_};
+  free_.push_back(slot_of(unused));
+}
+
+bool registry::name(cell& named, std::string_view name, molt_ref ref) {
+  std::lock_guard lock{names_mutex_};
+  const auto [place, added] = names_.emplace(name, ref);
+  if (added) detail(named).name = &place->first;
+  return added;
+}
+
+void registry::unname(cell& named) {
+  std::lock_guard lock{names_mutex_};
+  const std::string*& name = detail(named).name;
+  if (name == nullptr) return;
+  names_.erase(names_.find(*name));
+  name = nullptr;
+}
+
+molt_ref registry::lookup(std::string_view name) const {
+  std::lock_guard lock{names_mutex_};
+  const auto found = names_.find(name);
+  return found != names_.end() ? found->second : molt_ref{};
+}
+
+std::string registry::name_of(const cell& named) const {
+  std::lock_guard lock{names_mutex_};
+  const std::string* const name = detail(named).name;
+  return name != nullptr ? *name : std::string{};
+}
+
+}  // namespace molt::servers

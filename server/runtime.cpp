@@ -1,0 +1,121 @@
+#include "server/runtime.hpp"
+
+#include "server/engine.hpp"
+
+#include <limits>
+#include <utility>
+
+namespace molt::servers {
+
+namespace {
+
+std::int64_t deadline_in(std::chrono::nanoseconds timeout) {
+  const auto now = steady_ns();
+  return timeout.count() < std::numeric_limits<std::int64_t>::max() - now ? now + timeout.count()
+                                                                          : std::numeric_limits<std::int64_t>::max();
+}
+
+struct c_arguments {
+  explicit c_arguments(const arguments& given) {
+    items.reserve(given.size());
+    for (const auto& [key, value] : given) items.push_back({key.c_str(), value.c_str()});
+  }
+  [[nodiscard]] molt_arguments view() const noexcept { return {items.data(), items.size()}; }
+  std::vector<molt_argument> items;
+};
+
+}  // namespace
+
+runtime::runtime(options given) : engine_{std::make_unique<engine>(std::move(given))} {}
+runtime::~runtime() = default;
+
+void runtime::switch_to(std::shared_ptr<const release> next) noexcept { engine_->switch_to(std::move(next)); }
+
+std::shared_ptr<const release> runtime::current() const {
+  std::lock_guard lock{engine_->switches_mutex_};
+  const switch_entry* const entry = engine_->current_.load();
+  return entry != nullptr ? entry->release : nullptr;
+}
+
+std::size_t runtime::sweep(const std::function<bool()>& keep_going) { return engine_->sweep(keep_going); }
+
+result<molt_ref> runtime::start(std::string_view type, std::string_view name, const arguments& given) {
+  return engine_->start(type, name, c_arguments{given}.view(), nullptr);
+}
+
+result<molt_ref> runtime::start_connection(std::string_view type, connection_output& output, const arguments& given) {
+  return engine_->start(type, {}, c_arguments{given}.view(), &output);
+}
+
+result<void> runtime::stop(molt_ref ref, std::string_view why, std::chrono::nanoseconds timeout) {
+  return engine_->stop(ref, why, timeout.count());
+}
+
+molt_ref runtime::lookup(std::string_view name) const { return engine_->registry_.lookup(name); }
+
+std::shared_ptr<const server_type> runtime::type_of(molt_ref ref) const {
+  const activity here{*engine_, this_thread(), 0, activity::how::regardless};
+  const cell* const found = engine_->find(ref);
+  const server_type* const type = found != nullptr ? found->type.load(std::memory_order_acquire) : nullptr;
+  return type != nullptr ? type->shared_from_this() : nullptr;
+}
+
+const molt_handler* runtime::find_handler(molt_ref ref, std::string_view message_name) const {
+  const auto type = type_of(ref);
+  return type != nullptr ? type->find(message_name) : nullptr;
+}
+
+std::vector<server_info> runtime::servers() const { return engine_->servers(); }
+std::size_t runtime::size() const noexcept { return engine_->live_.load(); }
+statistics runtime::stats() const { return engine_->stats(); }
+
+int runtime::call(molt_ref to, const molt_message& message, void* payload, void* reply_storage,
+                  std::chrono::nanoseconds timeout, molt_text* error) {
+  return engine_->call(to, message, payload, reply_storage, timeout.count(), error);
+}
+
+int runtime::cast(molt_ref to, const molt_message& message, void* payload) {
+  return engine_->cast(to, message, payload);
+}
+
+int runtime::deliver(molt_ref connection, const char* data, std::size_t size, std::size_t& consumed, molt_text* error) {
+  return engine_->deliver(connection, data, size, consumed, error);
+}
+
+result<void> runtime::suspend(molt_ref ref, std::chrono::nanoseconds timeout) {
+  return engine_->suspend(ref, timeout.count());
+}
+result<void> runtime::resume(molt_ref ref) { return engine_->resume(ref); }
+
+result<runtime::rest_guard> runtime::rest(std::chrono::nanoseconds timeout) {
+  if (engine_->gate_.inside(this_thread()))
+    return error{reason::would_deadlock, "a handler waits for everything to come to rest, itself too"};
+  switch (engine_->gate_.close(deadline_in(timeout))) {
+    case gate::outcome::closed:
+      return rest_guard{*engine_};
+    case gate::outcome::busy:
+      return error{reason::busy, "everything is being brought to rest already"};
+    case gate::outcome::timed_out:
+      break;
+  }
+  return error{reason::timeout,
+               "not every handler returned within " +
+                   std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count()) + " ms"};
+}
+
+void runtime::rest_guard::let_go() noexcept {
+  if (owner_ != nullptr) std::exchange(owner_, nullptr)->gate_.open();
+}
+
+void runtime::for_each(const rest_guard&, unsigned part, unsigned parts,
+                       const std::function<void(resting_server&)>& visit) {
+  engine_->for_each(part, parts, visit);
+}
+
+result<void> runtime::retire(const server_type& type, std::chrono::nanoseconds timeout) {
+  return engine_->retire(type, timeout.count());
+}
+
+void runtime::on_exit(std::function<void(const exit_event&)> listener) { engine_->on_exit_ = std::move(listener); }
+
+}  // namespace molt::servers

@@ -1,0 +1,119 @@
+#include "server/server_type.hpp"
+
+#include "base/assert.hpp"
+
+#include <link.h>
+
+#include <algorithm>
+#include <bit>
+#include <new>
+#include <utility>
+
+namespace molt::servers {
+
+namespace {
+
+struct search {
+  std::uintptr_t address;
+  image_range found;
+};
+
+int look_at_image(dl_phdr_info* info, std::size_t, void* data) {
+  auto& wanted = *static_cast<search*>(data);
+  image_range range{UINTPTR_MAX, 0};
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const auto& segment = info->dlpi_phdr[i];
+    if (segment.p_type != PT_LOAD) continue;
+    const auto begin = static_cast<std::uintptr_t>(info->dlpi_addr + segment.p_vaddr);
+    range.begin = std::min(range.begin, begin);
+    range.end = std::max(range.end, begin + segment.p_memsz);
+  }
+  if (wanted.address < range.begin || wanted.address >= range.end) return 0;
+  wanted.found = range;
+  return 1;
+}
+
+constexpr std::uint64_t multipliers_tried = 1024;
+
+}  // namespace
+
+image_range find_image(const void* address) {
+  search wanted{reinterpret_cast<std::uintptr_t>(address), {}};
+  dl_iterate_phdr(look_at_image, &wanted);
+  return wanted.found;
+}
+
+std::shared_ptr<const server_type> server_type::make(const molt_server_type& abi, std::string version,
+                                                     std::shared_ptr<const void> lease, image_range image) {
+  if (image.begin == image.end) image = find_image(&abi);
+  return std::shared_ptr<const server_type>(new server_type{abi, std::move(version), std::move(lease), image});
+}
+
+server_type::server_type(const molt_server_type& abi, std::string version, std::shared_ptr<const void> lease,
+                         image_range image)
+    : abi_{&abi}, name_{abi.name}, version_{std::move(version)}, lease_{std::move(lease)}, image_{image} {
+  index_handlers();
+}
+
+// Looks for a multiplier by which every key gets a slot of its own, in a table at least twice as large as needed; keys
+// are hashes already, so that few are tried.
+void server_type::index_handlers() {
+  unsigned bits = std::max(1U, static_cast<unsigned>(std::bit_width(std::uint64_t{abi_->handler_count} * 2)));
+  for (std::uint64_t attempt = 0;; ++attempt) {
+    if (attempt == multipliers_tried) {
+      attempt = 0;
+      ++bits;
+      MOLT_ASSERT(bits < 30, "two handlers with one key", name_);
+    }
+    table_.assign(std::size_t{1} << bits, slot{});
+    shift_ = 64 - bits;
+    multiplier_ = (attempt * 2 + 1) * 0x9e3779b97f4a7c15ULL;
+    bool collides = false;
+    for (std::uint32_t i = 0; i < abi_->handler_count && !collides; ++i) {
+      const molt_handler& handler = abi_->handlers[i];
+      slot& mine = table_[(handler.message->key * multiplier_) >> shift_];
+      collides = mine.handler != nullptr && mine.key != handler.message->key;
+      if (mine.handler == nullptr) mine = {handler.message->key, &handler};
+    }
+    if (!collides) break;
+  }
+  slots_ = table_.data();
+}
+
+const molt_handler* server_type::find(std::string_view message_name) const noexcept {
+  for (std::uint32_t i = 0; i < abi_->handler_count; ++i)
+    if (message_name == abi_->handlers[i].message->name) return &abi_->handlers[i];
+  return nullptr;
+}
+
+server_type::conversion server_type::find_conversion(const molt_message& message,
+                                                     const server_type& edges_of) const noexcept {
+  const molt_handler* const handler = find(std::string_view{message.name});
+  if (handler == nullptr) return {};
+  const auto* const reply = handler->message->reply;
+  const std::uint64_t reply_given = reply != nullptr ? reply->fingerprint : 0;
+  const std::uint64_t reply_wanted = message.reply != nullptr ? message.reply->fingerprint : 0;
+  if (reply_given != reply_wanted) return {};
+  for (std::uint32_t i = 0; i < edges_of.abi_->message_edge_count; ++i) {
+    const molt_edge& edge = edges_of.abi_->message_edges[i];
+    if (edge.from->fingerprint == message.payload->fingerprint &&
+        edge.to->fingerprint == handler->message->payload->fingerprint)
+      return {handler, &edge};
+  }
+  return {};
+}
+
+void* allocate_state(const molt_schema& schema) {
+  const std::size_t size = std::max<std::size_t>(schema.size, 1);
+  if (schema.align > __STDCPP_DEFAULT_NEW_ALIGNMENT__) return ::operator new (size, std::align_val_t{schema.align});
+  return ::operator new(size);
+}
+
+void free_state(void* state, const molt_schema& schema) noexcept {
+  if (schema.align > __STDCPP_DEFAULT_NEW_ALIGNMENT__)
+    ::operator delete (state, std::align_val_t{schema.align});
+  else
+    ::operator delete(state);
+}
+
+}  // namespace molt::servers
