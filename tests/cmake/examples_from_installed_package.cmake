@@ -1,6 +1,6 @@
 # Installs the build to an empty prefix, builds examples/ out of tree with find_package(molt) and nothing else of this tree, and
 # inspects each plugin that came out.
-#   cmake -D build= -D work= -D examples= -D version= -D cxx= -D build_type= [-D launcher=] -P examples_from_installed_package.cmake
+#   cmake -D build= -D work= -D examples= -D cxx= -D build_type= [-D launcher=] -P examples_from_installed_package.cmake
 cmake_minimum_required(VERSION 3.25)
 
 function(run)
