@@ -57,10 +57,7 @@ struct connection : molt::connection<session> {
  private:
   void begin_closing(const parsed& read) {
     self().closing = true;
-    if (read.error.empty()) return;
-    std::string text{read.error};
-    if (read.offender != 0) text.append("'").append(1, read.offender).append("'");
-    reply{self().farewell}.error(text);
+    self().farewell = kv::farewell(read);
   }
 
   void bound_waiting() {

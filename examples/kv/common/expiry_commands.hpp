@@ -23,9 +23,9 @@ struct expiry_commands {
 
   static void set(Keyspace& keys, words request, reply& answer) {
     const set_options options = parse_set_options(request);
-    const std::int64_t expires_at_ms =
-        options.time.empty() ? 0
-                             : deadline("set", keys, integer_of(options.time), options.seconds, options.absolute, 1);
+    const std::int64_t expires_at_ms = options.time_option.empty() ? 0
+                                                                   : deadline("set", keys, integer_of(options.time),
+                                                                              options.seconds, options.absolute, 1);
     if (options.get) string_commands<Keyspace>::get(keys, request, answer);
     const bool there = (options.only_new || options.only_old) && keys.contains(request[1]);
     if ((options.only_new && there) || (options.only_old && !there)) {

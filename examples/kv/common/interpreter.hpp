@@ -66,11 +66,7 @@ inline std::string unknown_command(words request) {
   std::string arguments;
   for (std::size_t i = 1; i < request.size() && arguments.size() < shown_max; ++i)
     arguments += "'" + printable(request[i], shown_max - arguments.size()) + "' ";
-  std::string text =
-      "ERR unknown command '" + printable(request[0], shown_max) + "', with args beginning with: " + arguments;
-  std::replace_if(
-      text.begin(), text.end(), [](char c) { return c == '\r' || c == '\n'; }, ' ');
-  return text;
+  return "ERR unknown command '" + printable(request[0], shown_max) + "', with args beginning with: " + arguments;
 }
 
 [[noreturn]] inline void wrong_number_of_arguments(std::string_view command) {

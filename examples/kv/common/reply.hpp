@@ -1,6 +1,7 @@
 // Replies in RESP2, appended to a string; and the error by which a command says that it could not.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
@@ -24,7 +25,13 @@ class reply {
   explicit reply(std::string& to) : to_{to} {}
 
   void simple(std::string_view text) { line('+', text); }
-  void error(std::string_view text) { line('-', text); }
+  /// Line ends inside the text become blanks.
+  void error(std::string_view text) {
+    std::string one_line{text};
+    std::replace_if(
+        one_line.begin(), one_line.end(), [](char c) { return c == '\r' || c == '\n'; }, ' ');
+    line('-', one_line);
+  }
   void integer(std::int64_t value) { number(':', value); }
   void array(std::size_t count) { number('*', static_cast<std::int64_t>(count)); }
   void null() { to_ += "$-1\r\n"; }

@@ -6,6 +6,7 @@
 // Bounds, each answered with an error and the end of the connection: line_max, words_max, bulk_max, command_max.
 #pragma once
 
+#include "reply.hpp"
 #include "request.hpp"
 #include "text.hpp"
 
@@ -45,6 +46,15 @@ struct parsed {
   char offender = 0;         ///< the byte found instead of '$', for the error that names it
 };
 
+/// The error reply that ends the connection; empty if there was no error.
+[[nodiscard]] inline std::string farewell(const parsed& read) {
+  std::string text{read.error};
+  if (read.offender != 0) text.append("'").append(1, read.offender).append("'");
+  std::string replies;
+  if (!text.empty()) reply{replies}.error(text);
+  return replies;
+}
+
 /// One pass over bytes that have just arrived.
 class request_parser {
  public:
@@ -78,7 +88,8 @@ class request_parser {
   bool take_header(std::string_view& number, std::string_view too_long) {
     const std::string_view line = rest();
     const std::size_t end = line.find('\r');
-    if (end == std::string_view::npos) return line.size() > line_max ? fail(too_long) : false;
+    if (std::min(end, line.size()) > line_max) return fail(too_long);
+    if (end == std::string_view::npos) return false;
     if (end + 2 > line.size()) return false;
     number = line.substr(1, end - 1);
     return true;
@@ -128,8 +139,8 @@ class request_parser {
   bool take_inline() {
     const std::string_view here = rest();
     const std::size_t end = here.find('\n');
-    if (end == std::string_view::npos)
-      return here.size() > line_max ? fail("ERR Protocol error: too big inline request") : false;
+    if (std::min(end, here.size()) > line_max) return fail("ERR Protocol error: too big inline request");
+    if (end == std::string_view::npos) return false;
     std::string_view line = here.substr(0, end);
     if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
     line = line.substr(0, line.find('\0'));

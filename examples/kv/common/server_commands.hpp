@@ -33,8 +33,9 @@ struct server_commands {
 
   static void select(Keyspace&, words request, reply& answer) {
     const auto index = parse_integer(request[1]);
-    if (!index || *index < std::numeric_limits<int>::min() || *index > std::numeric_limits<int>::max())
-      not_an_integer();
+    if (!index) not_an_integer();
+    if (*index < std::numeric_limits<int>::min() || *index > std::numeric_limits<int>::max())
+      throw command_error{"ERR value is out of range, value must between -2147483648 and 2147483647"};
     if (*index != 0) throw command_error{"ERR DB index is out of range"};
     answer.simple("OK");
   }
@@ -100,7 +101,8 @@ struct server_commands {
     for (const auto& setting : settings)
       for (const std::string_view pattern : request.subspan(2))
         if (matches_glob(pattern, setting.first, true)) {
-          matching.push_back(setting);
+          const bool is_name = pattern.find_first_of("*?[") == std::string_view::npos;
+          matching.emplace_back(is_name ? pattern : setting.first, setting.second);
           break;
         }
     answer.array(matching.size() * 2);

@@ -16,12 +16,14 @@
 #include "text.hpp"
 
 #include <array>
+#include <cctype>
+#include <cerrno>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 namespace kv {
@@ -123,10 +125,7 @@ struct string_commands {
 
   /// The cursor is the number of the next part, 0 after the last.
   static void scan(Keyspace& keys, words request, reply& answer) {
-    std::uint64_t cursor = 0;
-    const char* const end = request[1].data() + request[1].size();
-    const auto read = std::from_chars(request[1].data(), end, cursor);
-    if (read.ec != std::errc{} || read.ptr != end) throw command_error{"ERR invalid cursor"};
+    const std::uint64_t cursor = parse_cursor(request[1]);
     const scan_options options = parse_scan_options(request);
     std::vector<std::string_view> found;
     std::size_t seen = 0;
@@ -166,6 +165,17 @@ struct string_commands {
     std::string_view pattern = "*";
     std::size_t count = 10;
   };
+
+  /// Read as strtoul does, as Redis does.
+  static std::uint64_t parse_cursor(std::string_view word) {
+    const std::string text{word};
+    char* end = nullptr;
+    errno = 0;
+    const std::uint64_t cursor = std::strtoull(text.c_str(), &end, 10);
+    if (std::isspace(static_cast<unsigned char>(text.c_str()[0])) || *end != '\0' || errno == ERANGE)
+      throw command_error{"ERR invalid cursor"};
+    return cursor;
+  }
 
   static scan_options parse_scan_options(words request) {
     scan_options options;
