@@ -140,15 +140,27 @@ class direction_planner {
   }
 
   [[nodiscard]] std::string uncovered_state(const located_type& from, const located_type& to) const {
-    const bool up = going_ == direction::up;
-    const auto& writer = up ? *to.plugin : *from.plugin;
     const std::string changes =
         difference(*from.plugin, from.state(), *to.plugin, to.state(), from.type->name + ".state");
-    const std::string hook =
-        "static " + to.state().name + " " + (up ? "code_change" : "code_change_down") + "(" + from.state().name + "&&)";
-    return changes + ", and no hook leads " + std::string{to_string(going_)} + " from " + from.plugin->version +
-           " to " + to.plugin->version + ": write " + hook + " in " + from.type->name + " " + writer.version +
-           ", with the " + (up ? from : to).plugin->version + " state frozen in it" +
+    return changes + what_to_write("hook", "code_change", from, to, from.state(), to.state());
+  }
+
+  /// Hooks of both directions stand in the newer version, which keeps the older type frozen in its namespace v<number>.
+  [[nodiscard]] std::string what_to_write(std::string_view what, std::string function, const located_type& from,
+                                          const located_type& to, const schema_description& before,
+                                          const schema_description& after) const {
+    const bool up = going_ == direction::up;
+    const auto frozen = [](const schema_description& schema, const located_type& where) {
+      const auto& version = where.plugin->version;
+      const auto colons = schema.name.rfind("::");
+      return "v" + version.substr(0, version.find('.')) +
+             "::" + (colons == std::string::npos ? schema.name : schema.name.substr(colons + 2));
+    };
+    if (!up) function += "_down";
+    return ", and no " + std::string{what} + " leads " + std::string{to_string(going_)} + " from " +
+           from.plugin->version + " to " + to.plugin->version + ": write static " +
+           (up ? after.name : frozen(after, to)) + " " + function + "(" + (up ? frozen(before, from) : before.name) +
+           "&&) in " + from.type->name + " " + (up ? to : from).plugin->version +
            (backwards_ ? ", or declare the release one_way" : "");
   }
 
@@ -185,13 +197,8 @@ class direction_planner {
     const auto& before = from.plugin->schemas.at(sent.payload);
     const auto& after = to.plugin->schemas.at(received.payload);
     if (has_message_edge(from, before, after) || has_message_edge(to, before, after)) return message_cover::edge;
-    const bool up = going_ == direction::up;
-    const auto& writer = up ? *to.plugin : *from.plugin;
     whole_.problems.push_back(difference(*from.plugin, before, *to.plugin, after, path) +
-                              ", and no message hook leads from " + from.plugin->version + " to " + to.plugin->version +
-                              ": write static " + after.name + (up ? " message_change(" : " message_change_down(") +
-                              before.name + "&&) in " + from.type->name + " " + writer.version +
-                              (backwards_ ? ", or declare the release one_way" : ""));
+                              what_to_write("message hook", "message_change", from, to, before, after));
     return message_cover::uncovered;
   }
 

@@ -1,0 +1,2 @@
+#define LEDGER 10
+#include "ledger.hpp"

@@ -1,0 +1,2 @@
+#define LEDGER 20
+#include "ledger.hpp"

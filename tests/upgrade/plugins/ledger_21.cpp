@@ -1,0 +1,2 @@
+#define LEDGER 21
+#include "ledger.hpp"
