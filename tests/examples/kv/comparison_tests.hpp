@@ -64,6 +64,8 @@ TEST_F(kv_and_redis, answer_random_commands_alike) {
     const std::string bytes = request(words);
     const std::string theirs = theirs_->exchange(bytes);
     const std::string ours = ours_->exchange(bytes);
+    if (words[0] == "ttl" && agree(comparison::near, theirs, ours))
+      continue;  // a second may have passed between the two
     ASSERT_EQ(shown(theirs), shown(ours)) << "command " << i << ": " << shown(bytes);
   }
 }

@@ -138,10 +138,10 @@ std::vector<std::string> random_command(std::mt19937& random, int major) {
       {"get k",      "set k v",    "del k",      "del k k",  "exists k k", "mget k k k", "mset k v k v", "incr k",
        "decr k",     "incrby k i", "append k v", "strlen k", "dbsize",     "get",        "set k",        "mset k v k",
        "incrby k v", "echo v",     "set k i",    "set k i",  "append k i", "foo v"},
-      {"set k v ex t",   "set k v px t",   "set k v nx",    "set k v xx",    "set k v keepttl", "set k v nx get",
-       "set k v xx get", "set k v get",    "setex k t v",   "expire k t",    "ttl k",           "persist k",
-       "expire k t nx",  "expire k t xx",  "expire k t gt", "expire k t lt", "set k v o o",     "expire k t o o",
-       "set k v ex t o", "setex k 1000 v", "expire k 1000", "expire k 2000", "set k v ex 3000"},
+      {"set k v ex t",   "set k v px t",  "set k v nx",     "set k v xx",     "set k v keepttl", "set k v nx get",
+       "set k v xx get", "set k v get",   "setex k t v",    "expire k t",     "ttl k",           "persist k",
+       "expire k t nx",  "expire k t xx", "set k v o o",    "expire k t o o", "set k v ex t o",  "setex k 1000 v",
+       "expire k 1000",  "expire k 2000", "set k v ex 3000"},
       {"lpush k v", "rpush k v v", "lpop k", "rpop k", "lpop k i", "rpop k i", "lrange k i i", "lrange k 0 -1",
        "llen k", "type k", "lpush k v v v", "lpop k 2"}};
   static const std::vector<std::string> values{
@@ -150,7 +150,7 @@ std::vector<std::string> random_command(std::mt19937& random, int major) {
   static const std::vector<std::string> integers{"0", "1", "-1", "2", "5", "-2", "100", "5000", "9223372036854775807",
                                                  "x", ""};
   static const std::vector<std::string> times{"0", "-1", "100000", "500000", "9223372036854775807", "x", "1.5", ""};
-  static const std::vector<std::string> options{"nx", "xx", "ex", "px", "get", "keepttl", "gt", "lt", "100", "foo"};
+  static const std::vector<std::string> options{"nx", "xx", "ex", "px", "get", "keepttl", "100", "foo"};
   const auto pick = [&](const auto& from) -> const auto& {
     return from[std::uniform_int_distribution<std::size_t>{0, from.size() - 1}(random)];
   };
