@@ -18,12 +18,12 @@ using testing::HasSubstr;
 using tests::scratch_folder;
 
 const std::string head =
-    "[release]\n"               // 1
-    "name = \"kv\"\n"           // 2
-    "version = \"1.0.0\"\n"     // 3
-    "[[plugin]]\n"              // 4
-    "name = \"kv\"\n"           // 5
-    "version = \"1.0.0\"\n"     // 6
+    "[release]\n"                  // 1
+    "name = \"kv\"\n"              // 2
+    "version = \"1.0.0\"\n"        // 3
+    "[[plugin]]\n"                 // 4
+    "name = \"kv\"\n"              // 5
+    "version = \"1.0.0\"\n"        // 6
     "file = \"plugins/kv.so\"\n";  // 7: what a test adds begins on line 8
 
 /// What a manifest is refused with; empty if it is not.
@@ -90,8 +90,9 @@ arguments = { "size" = "2" }
 }
 
 TEST(manifest, has_the_defaults_the_reference_states) {
-  const auto read = parse_manifest(head + "[[server]]\nname='s'\ntype='kv.s'\n[[listener]]\nname='l'\n"
-                                          "address='127.0.0.1:0'\nconnection='kv.c'\n");
+  const auto read = parse_manifest(head +
+                                   "[[server]]\nname='s'\ntype='kv.s'\n[[listener]]\nname='l'\n"
+                                   "address='127.0.0.1:0'\nconnection='kv.c'\n");
   ASSERT_TRUE(read) << read.error().text();
   EXPECT_EQ(read->supervisor.intensity, 3U);
   EXPECT_EQ(read->supervisor.period, milliseconds{5000});
@@ -132,7 +133,8 @@ INSTANTIATE_TEST_SUITE_P(
                      "9: [supervisor]: \"intensity\" must be an integer, not a string"},
         refused_case{"float_for_number", "[supervisor]\nperiod_ms = 1.5\n",
                      "9: [supervisor]: \"period_ms\" must be an integer, not a floating-point number"},
-        refused_case{"number_for_text", "[[server]]\nname = 5\n", "9: [[server]]: \"name\" must be a string, not an integer"},
+        refused_case{"number_for_text", "[[server]]\nname = 5\n",
+                     "9: [[server]]: \"name\" must be a string, not an integer"},
         refused_case{"number_for_argument", "[[server]]\nname='s'\ntype='kv.s'\narguments = { n = 5 }\n",
                      "11: [[server]] s: the argument \"n\" must be a string, not an integer; put the value in quotes"},
         refused_case{"text_for_boolean", "[upgrade]\none_way = \"yes\"\n",
@@ -145,7 +147,8 @@ INSTANTIATE_TEST_SUITE_P(
                      "9: [upgrade]: \"hook_timeout_ms\" must be between 1 and 86400000, not 86400001"},
         refused_case{"negative_number", "[supervisor]\nintensity = -1\n",
                      "9: [supervisor]: \"intensity\" must be between 0 and 1000, not -1"},
-        refused_case{"no_connections", "[[listener]]\nname='l'\naddress='127.0.0.1:1'\nconnection='kv.c'\nconnections_max=0\n",
+        refused_case{"no_connections",
+                     "[[listener]]\nname='l'\naddress='127.0.0.1:1'\nconnection='kv.c'\nconnections_max=0\n",
                      "12: [[listener]] l: \"connections_max\" must be between 1 and 1000000, not 0"},
         refused_case{"missing_key", "[[server]]\nname = \"s\"\n", "8: [[server]] s: \"type\" is missing"},
         refused_case{"duplicate_plugin", "[[plugin]]\nname='kv'\nversion='2.0.0'\nfile='b.so'\n",
@@ -162,15 +165,18 @@ INSTANTIATE_TEST_SUITE_P(
                      "[[listener]]\nname='l'\naddress='127.0.0.1:1'\nconnection='kv.c'\n"
                      "[[listener]]\nname='m'\naddress='127.0.0.1:1'\nconnection='kv.c'\n",
                      "14: [[listener]] m: duplicate address \"127.0.0.1:1\", first on line 8"},
-        refused_case{"bad_address", "[[listener]]\nname='l'\naddress='localhost:1'\nconnection='kv.c'\n",
-                     "10: [[listener]] l: \"address\": \"localhost:1\" is no address: the host must be a literal IPv4 address, "
-                     "or an IPv6 address in brackets; write \"127.0.0.1:6379\" or \"[::1]:6379\""},
-        refused_case{"absolute_file", "[[plugin]]\nname='b'\nversion='1'\nfile='/b.so'\n",
-                     "11: [[plugin]] b: \"file\" must be a path below the manifest's folder, as in \"plugins/libb-1.so\", "
-                     "not \"/b.so\""},
-        refused_case{"escaping_file", "[[plugin]]\nname='b'\nversion='1'\nfile='plugins/../../b.so'\n",
-                     "11: [[plugin]] b: \"file\" must be a path below the manifest's folder, as in \"plugins/libb-1.so\", "
-                     "not \"plugins/../../b.so\""},
+        refused_case{
+            "bad_address", "[[listener]]\nname='l'\naddress='localhost:1'\nconnection='kv.c'\n",
+            "10: [[listener]] l: \"address\": \"localhost:1\" is no address: the host must be a literal IPv4 address, "
+            "or an IPv6 address in brackets; write \"127.0.0.1:6379\" or \"[::1]:6379\""},
+        refused_case{
+            "absolute_file", "[[plugin]]\nname='b'\nversion='1'\nfile='/b.so'\n",
+            "11: [[plugin]] b: \"file\" must be a path below the manifest's folder, as in \"plugins/libb-1.so\", "
+            "not \"/b.so\""},
+        refused_case{
+            "escaping_file", "[[plugin]]\nname='b'\nversion='1'\nfile='plugins/../../b.so'\n",
+            "11: [[plugin]] b: \"file\" must be a path below the manifest's folder, as in \"plugins/libb-1.so\", "
+            "not \"plugins/../../b.so\""},
         refused_case{"odd_name", "[[server]]\nname='a/b'\ntype='kv.s'\n",
                      "9: [[server]]: \"name\" must be letters, digits and . _ - (1 to 128, not beginning with . or -), "
                      "not \"a/b\""},
@@ -207,7 +213,9 @@ TEST(manifest, bounds_size_counts_and_depth) {
   std::string arguments = head + "[upgrade.arguments]\n";
   for (std::size_t i = 0; i <= arguments_max; ++i) arguments += "a" + std::to_string(i) + " = ''\n";
   EXPECT_EQ(parse_manifest(arguments).error().why(), reason::out_of_bounds);
-  EXPECT_EQ(parse_manifest(head + "[upgrade.arguments]\na = '" + std::string(argument_bytes_max + 1, 'x') + "'\n").error().why(),
+  EXPECT_EQ(parse_manifest(head + "[upgrade.arguments]\na = '" + std::string(argument_bytes_max + 1, 'x') + "'\n")
+                .error()
+                .why(),
             reason::out_of_bounds);
 }
 
@@ -258,8 +266,9 @@ TEST(manifest, refuses_files_that_are_links_or_folders) {
 TEST(listen_address, reads_literal_addresses) {
   EXPECT_EQ(parse_listen_address("0.0.0.0:65535")->port, 65535);
   EXPECT_TRUE(parse_listen_address("[::]:0")->ipv6);
-  for (const char* text : {"", ":", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1: 1", "127.0.0.1:1x",
-                           "127.1:1", "::1:80", "[::1]80", "[127.0.0.1]:1", "[::1:80", "[]:80", "host:80", "[fe80::1%eth0]:1"})
+  for (const char* text :
+       {"", ":", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1: 1", "127.0.0.1:1x",
+        "127.1:1", "::1:80", "[::1]80", "[127.0.0.1]:1", "[::1:80", "[]:80", "host:80", "[fe80::1%eth0]:1"})
     EXPECT_FALSE(parse_listen_address(text)) << text;
 }
 
