@@ -59,6 +59,9 @@ inline constexpr unsigned depth_max = 512;
 /// Elements that take no bytes (empty structs), in one container.
 inline constexpr std::uint64_t zero_byte_elements_max = 1U << 16U;
 
+/// A size inside Boost's own container formats that is believed whatever is left: it may count hash buckets.
+inline constexpr std::uint64_t boost_size_believed = 1U << 20U;
+
 /// The fewest bytes that a T takes. Recursion ends at containers, whose size takes one.
 template <class T>
 constexpr std::size_t bytes_min();

@@ -114,9 +114,8 @@ void input_archive::load(T& value) {
     static_assert(!std::is_const_v<T>, "molt: a const object cannot be read from an archive");
   } else if constexpr (std::is_same_v<plain, boost::serialization::collection_size_type>) {
     const std::uint64_t count = load_size();
-    // Boost's loaders reserve this much: believe only what the rest could hold.
-    if (count > std::max<std::uint64_t>(bytes_left(), detail::zero_byte_elements_max) ||
-        (count > 0 && bytes_left() == 0))
+    // Boost's loaders reserve this much: believe only what the rest could hold, or a modest number of buckets.
+    if (count > std::max<std::uint64_t>(bytes_left(), detail::boost_size_believed))
       throw bad_archive{"a size is larger than the bytes left"};
     value = T(static_cast<std::size_t>(count));
   } else if constexpr (std::is_same_v<plain, boost::serialization::item_version_type>) {
@@ -182,7 +181,11 @@ void input_archive::load_native(T& value) {
       load(*value);
     }
   } else if constexpr (what == form::tuple) {
-    std::apply([this](auto&... element) { (this->load(element), ...); }, value);
+    // Boost's loaders read map entries in place, const key included.
+    const auto load_one = [this](auto& element) {
+      this->load(const_cast<std::remove_const_t<std::remove_reference_t<decltype(element)>>&>(element));
+    };
+    std::apply([&](auto&... element) { (load_one(element), ...); }, value);
   } else if constexpr (what == form::variant) {
     const detail::depth_guard deeper{depth_};
     load_alternative(value, load_size());
