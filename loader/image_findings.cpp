@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::string_view use_add_plugin = "build it with molt_add_plugin";
 constexpr std::size_t names_shown_max = 5;
+constexpr std::size_t name_shown_max = 120;  // templates' names have no end
 
 /// An import that hurts when the library goes, or that a plugin has no business with.
 struct suspicious_import {
@@ -210,7 +211,10 @@ class judge {
 
   static std::string listed(const std::vector<std::string>& names) {
     std::string out;
-    for (std::size_t i = 0; i < std::min(names.size(), names_shown_max); ++i) out += (i == 0 ? "" : ", ") + names[i];
+    for (std::size_t i = 0; i < std::min(names.size(), names_shown_max); ++i) {
+      out += (i == 0 ? "" : ", ") + names[i].substr(0, name_shown_max);
+      if (names[i].size() > name_shown_max) out += "...";
+    }
     if (names.size() > names_shown_max) out += " and " + std::to_string(names.size() - names_shown_max) + " more";
     return out;
   }

@@ -163,7 +163,9 @@ result<bound_table> bind_table(const molt_plugin_table* table, const plugin_desc
   if (table->size != sizeof(molt_plugin_table))
     return error{reason::incompatible, "its table has " + std::to_string(table->size) + " bytes, expected are " +
                                            std::to_string(sizeof(molt_plugin_table))};
-  if (table->defect != nullptr) return error{reason::refused, std::string{"it finds itself unfit: "} + table->defect};
+  if (table->defect != nullptr)
+    return error{reason::refused, std::string{"it finds itself unfit: "} + table->defect,
+                 "correct the type that it names and build it again"};
   return table_binder{*table, note}.bind();
 }
 
