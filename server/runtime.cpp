@@ -51,6 +51,11 @@ result<void> runtime::stop(molt_ref ref, std::string_view why, std::chrono::nano
   return engine_->stop(ref, why, timeout.count());
 }
 
+void runtime::request_stop(molt_ref ref, std::string_view why) {
+  const activity here{*engine_, this_thread()};
+  engine_->request_stop(ref, why);
+}
+
 molt_ref runtime::lookup(std::string_view name) const { return engine_->registry_.lookup(name); }
 
 std::shared_ptr<const server_type> runtime::type_of(molt_ref ref) const {

@@ -147,6 +147,8 @@ class runtime {
   /// connection's output is not used any more once stop has returned. Errors: no_such_server, timeout (still running),
   /// would_deadlock.
   result<void> stop(molt_ref, std::string_view why, std::chrono::nanoseconds timeout = std::chrono::seconds{5});
+  /// Ends the server after the message that it is handling, if any; does not wait. A stale reference is ignored.
+  void request_stop(molt_ref, std::string_view why);
   [[nodiscard]] molt_ref lookup(std::string_view name) const;
   /// The server's present type, shared; null if it is gone. Holding it keeps its image mapped.
   [[nodiscard]] std::shared_ptr<const server_type> type_of(molt_ref) const;
