@@ -141,7 +141,11 @@ result<manifest> pack(const fs::path& folder, const fs::path& file) {
   return read;
 }
 
-result<manifest> unpack(const fs::path& file, const fs::path& folder, file_system& system) {
+namespace {
+
+/// Opens a package and hands its reader and list to `use`; errors begin with the file's name.
+template <class Use>
+result<manifest> with_package(const fs::path& file, Use use) {
   const unique_fd fd{::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   if (!fd) return step_failed("opening", file);
   struct stat status {};
@@ -151,15 +155,36 @@ result<manifest> unpack(const fs::path& file, const fs::path& folder, file_syste
     MOLT_TRY(auto reader, package_reader::open(fd.get(), static_cast<std::uint64_t>(status.st_size)));
     MOLT_TRY(const auto list, reader.contents());
     MOLT_CHECK(has_manifest(list));
+    return use(reader, list);
+  };
+  auto done = read();
+  if (!done) return std::move(done).error().with(file.string());
+  return done;
+}
+
+}  // namespace
+
+result<manifest> unpack(const fs::path& file, const fs::path& folder, file_system& system) {
+  return with_package(file, [&](package_reader& reader, const std::vector<content_entry>& list) -> result<manifest> {
     MOLT_TRY(const auto target, release_folder::begin(folder, list, system));
     MOLT_CHECK(reader.for_each_file(list, [&](const content_entry& entry, const package_reader::read_bytes& bytes) {
       return target->add(entry.path, bytes);
     }));
     return target->finish();
-  };
-  auto done = read();
-  if (!done) return std::move(done).error().with(file.string());
-  return done;
+  });
+}
+
+result<manifest> read_package_manifest(const fs::path& file) {
+  return with_package(file, [](package_reader& reader, const std::vector<content_entry>& list) -> result<manifest> {
+    std::string text;
+    MOLT_CHECK(reader.for_each_file(list, [&](const content_entry& entry, const package_reader::read_bytes& bytes) {
+      return bytes([&](std::string_view piece) {
+        if (entry.path == manifest_file_name) text += piece;
+        return ok();
+      });
+    }));
+    return parse_manifest(text);
+  });
 }
 
 result<manifest> copy_release(const fs::path& from, const fs::path& folder, file_system& system) {

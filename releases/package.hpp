@@ -64,7 +64,10 @@ result<manifest> pack(const std::filesystem::path& folder, const std::filesystem
 result<manifest> unpack(const std::filesystem::path& file, const std::filesystem::path& folder,
                         file_system& = file_system::real());
 
-/// The same from a folder instead of a package.
+/// The manifest in a package, unpacking nothing; the files are not verified. Errors: as for unpack.
+result<manifest> read_package_manifest(const std::filesystem::path& file);
+
+/// The same as unpack from a folder instead of a package.
 result<manifest> copy_release(const std::filesystem::path& from, const std::filesystem::path& folder,
                               file_system& = file_system::real());
 

@@ -102,11 +102,17 @@ class store::implementation {
     return ok();
   }
 
-  result<std::string> install(const fs::path& source) {
+  result<staged_release> stage(const fs::path& source) const {
     const fs::path staged = releases_folder() / ".new";
     MOLT_CHECK(remove_tree(staged, system_));
-    auto done = install_by(staged, source);
+    auto done = stage_at(staged, source);
     if (!done) (void)remove_tree(staged, system_);  // what stays is swept at the next opening
+    return done;
+  }
+
+  result<std::string> admit(const staged_release& staged) {
+    auto done = admit_by(staged);
+    if (!done) (void)remove_tree(staged.folder, system_);
     return done;
   }
 
@@ -124,18 +130,23 @@ class store::implementation {
   [[nodiscard]] fs::path file() const { return folder_ / "store.json"; }
   [[nodiscard]] fs::path releases_folder() const { return folder_ / "releases"; }
 
-  result<std::string> install_by(const fs::path& staged, const fs::path& source) {
+  result<staged_release> stage_at(const fs::path& staged, const fs::path& source) const {
     std::error_code failed;
     const bool is_folder = fs::is_directory(source, failed);
-    MOLT_TRY(const auto release, is_folder ? copy_release(source, staged, system_) : unpack(source, staged, system_));
+    MOLT_TRY(auto release, is_folder ? copy_release(source, staged, system_) : unpack(source, staged, system_));
+    if (auto fine = check_plugins(staged, release); !fine)
+      return without_folder(fine.error(), staged).with(source.string());
+    return staged_release{std::move(release), staged, source};
+  }
+
+  result<std::string> admit_by(const staged_release& staged) {
+    const auto& release = staged.release;
     const std::string id = release.id();
     if (state_.find(id) != nullptr)
       return error{reason::already_exists, id + " is installed already", "molt remove " + id + " first"};
-    if (auto fine = check_plugins(staged, release); !fine)
-      return without_folder(fine.error(), staged).with(source.string());
     const fs::path target = folder_of(id);
     MOLT_CHECK(remove_tree(target, system_));
-    if (system_.rename(AT_FDCWD, staged.c_str(), AT_FDCWD, target.c_str()) != 0)
+    if (system_.rename(AT_FDCWD, staged.folder.c_str(), AT_FDCWD, target.c_str()) != 0)
       return step_failed("renaming to", target);
     auto known = sync_folder(releases_folder(), system_);
     if (known)
@@ -219,8 +230,13 @@ result<release_record> store::find(std::string_view id_or_version) const {
 }
 
 result<std::string> store::install(const fs::path& package_or_folder) {
-  return implementation_->install(package_or_folder);
+  MOLT_TRY(const auto staged, stage(package_or_folder));
+  return admit(staged);
 }
+result<staged_release> store::stage(const fs::path& package_or_folder) const {
+  return implementation_->stage(package_or_folder);
+}
+result<std::string> store::admit(const staged_release& staged) { return implementation_->admit(staged); }
 result<void> store::remove(std::string_view id) { return implementation_->remove(id); }
 
 result<void> store::begin_transition(transition_kind kind, std::string_view to) {

@@ -82,7 +82,14 @@ struct past_transition {
   std::string detail;
 };
 
-/// Threading: one thread at a time; the caller locks.
+/// A release that lies in the store's folder, checked, but is not part of it yet.
+struct staged_release {
+  manifest release;
+  std::filesystem::path folder;
+  std::filesystem::path source;  ///< for messages
+};
+
+/// Threading: one thread at a time; the caller locks. stage() alone may run beside everything else but another stage().
 /// Ownership: holds the store's lock file until destroyed. Every function that changes something is durable when it
 /// returns; when it returns an error, the store on disk and in memory is as before.
 class store {
@@ -120,6 +127,10 @@ class store {
   /// Installs a package or a release folder; returns its id. Its plugins are inspected, nothing is run.
   /// Errors: already_exists, out_of_bounds, and those of unpack, copy_release and check_plugins.
   result<std::string> install(const std::filesystem::path& package_or_folder);
+  /// The long half of install: unpacks and inspects. A staged release that is not admitted is swept by the next one.
+  result<staged_release> stage(const std::filesystem::path& package_or_folder) const;
+  /// The short half: the release becomes part of the store. Errors: already_exists, out_of_bounds, io.
+  result<std::string> admit(const staged_release&);
   /// Errors: not_found; refused: it is current, permanent or part of the transition under way.
   result<void> remove(std::string_view id);
 

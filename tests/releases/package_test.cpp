@@ -73,6 +73,7 @@ TEST(package, brings_back_every_file_read_only) {
   const auto packed = pack(folder / "source", folder / "echo.molt");
   ASSERT_TRUE(packed) << packed.error().text();
   EXPECT_EQ(packed->id(), "echo-1.0.0");
+  EXPECT_EQ(read_package_manifest(folder / "echo.molt")->id(), "echo-1.0.0");
   const auto unpacked = unpack(folder / "echo.molt", folder / "target");
   ASSERT_TRUE(unpacked) << unpacked.error().text();
   EXPECT_EQ(unpacked->id(), "echo-1.0.0");
