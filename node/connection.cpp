@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <string>
 #include <utility>
 
@@ -20,6 +21,7 @@ constexpr std::size_t read_max = std::size_t{1} << 20U;        // one event: so 
 constexpr std::size_t send_at_once_min = std::size_t{64} << 10U;  // larger writes skip the buffer while it is empty
 constexpr std::size_t spare_max = std::size_t{64} << 10U;
 constexpr std::size_t discard_max = std::size_t{256} << 10U;
+constexpr auto stop_patience = std::chrono::milliseconds{1};
 constexpr unsigned drain_timeout_ms = 60'000;  // a client that takes nothing for that long is given up
 
 }  // namespace
@@ -35,7 +37,9 @@ connection::~connection() {
 
 void connection::open(const listener_settings& settings) {
   host_.registry.starting();
-  const auto started = host_.runtime.start_connection(settings.connection_type, *this, settings.arguments);
+  auto started = host_.runtime.start_connection(settings.connection_type, *this, settings.arguments);
+  if (!started && started.error().why() == reason::not_found && !settings.other_type.empty())
+    started = host_.runtime.start_connection(settings.other_type, *this, settings.arguments);
   if (!started) {
     host_.registry.start_failed();
     host_.log(MOLT_LOG_ERROR, "listener " + settings.name + ": a connection did not start: " + started.error().text());
@@ -209,7 +213,20 @@ void connection::close_socket(std::string_view why) noexcept {
   out_size_.store(0, std::memory_order_relaxed);
   listener_->connections.fetch_sub(1, std::memory_order_relaxed);
   if (server_ended_.load(std::memory_order_acquire)) return loop_.enqueue(*this);
-  (void)host_.runtime.stop(server_, why);  // if it is gone already, its end has been or will be reported
+  if (stop_server(why)) return;
+  // Its handler runs on, or everything is at rest: try again later, rather than hold up the others.
+  stopping_later_ = true;
+  loop_.every_tick([this, text = std::string{why}] {
+    stopping_later_ = !stop_server(text);
+    if (!stopping_later_) loop_.enqueue(*this);
+    return stopping_later_;
+  });
+}
+
+/// False: it could not be stopped yet. The connection stays at least until the server's end is reported.
+bool connection::stop_server(std::string_view why) noexcept {
+  const auto stopped = host_.runtime.stop(server_, why, stop_patience);
+  return stopped || stopped.error().why() != reason::timeout;
 }
 
 void connection::attend() noexcept {
@@ -220,7 +237,7 @@ void connection::attend() noexcept {
     flush();
     settle();
   }
-  if (state_ == state::closed && ended && host_.registry.remove(*this)) delete this;
+  if (state_ == state::closed && ended && !stopping_later_ && host_.registry.remove(*this)) delete this;
 }
 
 int connection::write(const char* data, std::size_t size) noexcept {

@@ -75,6 +75,7 @@ class connection final : public io_source, public servers::connection_output {
   void finish() noexcept;
   void watch_for_what_matters() noexcept;
   void close_socket(std::string_view why) noexcept;
+  [[nodiscard]] bool stop_server(std::string_view why) noexcept;
   [[nodiscard]] std::size_t send_now(std::string_view) noexcept;
   [[nodiscard]] int write_here(std::string_view) noexcept;
   [[nodiscard]] int write_from_elsewhere(std::string_view) noexcept;
@@ -93,6 +94,7 @@ class connection final : public io_source, public servers::connection_output {
   bool redeliver_ = false;   // the plugin left bytes while output waited: offer them again when there is room
   bool input_ended_ = false;
   bool broken_ = false;      // a send failed
+  bool stopping_later_ = false;  // a tick of the loop holds this connection
   std::uint32_t watched_ = 0;
   byte_buffer in_;
   byte_buffer out_;

@@ -32,6 +32,7 @@ struct data_plane_options {
 struct listener_settings {
   std::string name;
   std::string connection_type;  ///< e.g. "kv.connection"
+  std::string other_type;       ///< while an upgrade changes the type: taken where the release lacks the first
   servers::arguments arguments;
   std::size_t connections_max = 10'000;
 };

@@ -1,0 +1,260 @@
+#include "node/box.hpp"
+
+#include "node/box_parts.hpp"
+#include "node/json_codec.hpp"
+#include "node/listening.hpp"
+#include "plugin/storage.hpp"
+#include "state_migration/archive_buffer.hpp"
+
+#include <boost/json.hpp>
+
+#include <algorithm>
+#include <utility>
+
+namespace molt::node {
+namespace {
+
+constexpr std::size_t reply_size_max = std::size_t{64} << 20U;  // as a request's body
+
+/// An object of a schema in memory of its own.
+class object_of {
+ public:
+  explicit object_of(const molt_schema& schema) : schema_{schema}, storage_{allocate_storage(schema)} {}
+  object_of(const object_of&) = delete;
+  object_of& operator=(const object_of&) = delete;
+  ~object_of() {
+    if (made_) schema_.destroy(storage_);
+    free_storage(schema_, storage_);
+  }
+  [[nodiscard]] void* storage() const noexcept { return storage_; }
+  void made() noexcept { made_ = true; }
+
+ private:
+  const molt_schema& schema_;
+  void* storage_;
+  bool made_ = false;
+};
+
+std::string_view text_of(const molt_text& text) {
+  return {text.data, std::min<std::size_t>(text.size, MOLT_TEXT_CAPACITY)};
+}
+
+error call_error(int status, const json_call& asked, const molt_text& why) {
+  const std::string what = asked.server + "." + asked.message;
+  const std::string text{text_of(why)};
+  const auto with = [&](std::string_view otherwise) { return what + ": " + (text.empty() ? std::string{otherwise} : text); };
+  switch (status) {
+    case MOLT_TIMEOUT: return {reason::timeout, with("no reply in time")};
+    case MOLT_NO_SUCH_SERVER: return {reason::no_such_server, with("the server is gone")};
+    case MOLT_SERVER_FAILED: return {reason::server_failed, with("its handler threw")};
+    case MOLT_OVERLOADED: return {reason::overloaded, with("its mailbox is full")};
+    case MOLT_WOULD_DEADLOCK: return {reason::would_deadlock, with("the call would wait for itself")};
+    case MOLT_UNKNOWN_MESSAGE: return {reason::unknown_message, with("it handles no such message")};
+    case MOLT_STOPPING: return {reason::stopping, with("the node stops")};
+    default: return {reason::internal, with("status " + std::to_string(status))};
+  }
+}
+
+error no_handler(const servers::server_type& type, const json_call& asked) {
+  std::string known;
+  for (std::uint32_t i = 0; i < type.abi().handler_count; ++i)
+    known += (i == 0 ? "" : ", ") + std::string{type.abi().handlers[i].message->name};
+  return {reason::unknown_message, asked.server + " (" + std::string{type.name()} + " " + std::string{type.version()} +
+                                       ") handles no message " + asked.message,
+          known.empty() ? "it handles none" : "it handles " + known};
+}
+
+}  // namespace
+
+// ---- Start and stop
+
+box::implementation::implementation(box_options options) : options_{std::move(options)} {
+  if (!options_.log) options_.log = [](int, std::string_view) {};
+}
+
+box::implementation::~implementation() {
+  if (runtime_) stop(std::chrono::milliseconds{0});
+}
+
+result<void> box::implementation::start(const std::filesystem::path& release_folder) {
+  MOLT_TRY(loaded_release release, load_release_folder(release_folder));
+  for (auto& each : options_.listeners) offered_[each.name] = std::move(each.fd);
+  MOLT_TRY(listening_sockets sockets, sockets_for(nullptr, release.facts.manifest));
+
+  options_.servers.log = [log = options_.log](int level, std::string_view from, std::string_view text) {
+    log(level, from.empty() ? std::string{text} : std::string{from} + ": " + std::string{text});
+  };
+  runtime_ = std::make_unique<servers::runtime>(options_.servers);
+  MOLT_TRY(plane_, data_plane::make(*runtime_, options_.data_plane, options_.log));
+  supervisor_ = std::make_unique<servers::supervisor>(*runtime_, [this](std::string_view why) {
+    options_.log(MOLT_LOG_ERROR, "the supervisor has given up: " + std::string{why});
+    if (options_.gave_up) options_.gave_up(why);
+  });
+  exits_go_to_ = supervisor_.get();
+  runtime_->on_exit([this](const servers::exit_event& event) { hear_exit(event); });
+  switcher_ = std::make_unique<upgrade::switcher>(*runtime_);
+  switcher_->start(release.content);
+  MOLT_CHECK(supervisor_->start(supervisor_spec_of(release.facts.manifest)));
+  current_ = std::move(release.facts);
+  return start_listeners(current_.manifest, std::move(sockets));
+}
+
+result<void> box::implementation::start_listeners(const releases::manifest& manifest, listening_sockets sockets) {
+  for (const auto& entry : manifest.listeners)
+    MOLT_CHECK(plane_->listen(std::move(sockets.at(entry.name)), listener_settings_of(entry)));
+  return ok();
+}
+
+result<box::implementation::listening_sockets> box::implementation::sockets_for(const releases::manifest* now,
+                                                                                const releases::manifest& next) {
+  listening_sockets sockets;
+  listening_sockets offered;
+  {
+    const std::lock_guard lock{mutex_};
+    for (const auto& [name, fd] : offered_) offered[name] = unique_fd{::dup(fd.get())};
+  }
+  for (const auto& entry : next.listeners) {
+    const auto* kept = now == nullptr ? nullptr : find_listener(*now, entry.name);
+    if (kept != nullptr && kept->address == entry.address) continue;
+    if (const auto given = offered.find(entry.name); given != offered.end()) {
+      sockets[entry.name] = std::move(given->second);
+    } else if (options_.open_listeners) {
+      MOLT_TRY(sockets[entry.name], listen_tcp(entry.name, entry.address));
+    } else {
+      return error{reason::refused, "listener " + entry.name + ": no socket was handed over for it"};
+    }
+  }
+  return sockets;
+}
+
+void box::implementation::hear_exit(const servers::exit_event& event) {
+  plane_->server_ended(event);
+  const std::shared_lock lock{exits_};
+  if (exits_go_to_ != nullptr) exits_go_to_->child_ended(event);
+}
+
+void box::implementation::stop(std::chrono::milliseconds patience) {
+  if (std::exchange(stopped_, true)) return;
+  cancel_change();
+  const std::lock_guard alone{operation_};
+  if (plane_) plane_->stop(patience);
+  if (supervisor_) {
+    if (const auto done = supervisor_->stop("the node stops"); !done)
+      options_.log(MOLT_LOG_WARNING, done.error().text());
+    {
+      const std::unique_lock lock{exits_};
+      exits_go_to_ = nullptr;
+    }
+    supervisor_.reset();
+  }
+  switcher_.reset();
+  runtime_.reset();
+  plane_.reset();
+}
+
+// ---- Questions
+
+release_facts box::implementation::current() const {
+  const std::lock_guard lock{mutex_};
+  return current_;
+}
+
+box_status box::implementation::status() const {
+  box_status now;
+  now.servers = runtime_->size();
+  now.statistics = runtime_->stats();
+  now.connections = plane_->connections();
+  now.listeners = plane_->listeners();
+  now.phase = switcher_->now();
+  now.migrated = switcher_->migrated_so_far();
+  const std::lock_guard lock{mutex_};
+  now.current = {current_.id(), current_.folder};
+  for (const auto& parent : parents_) now.parents.push_back({parent.id(), parent.folder});
+  now.changing_to = changing_to_;
+  now.last = last_;
+  return now;
+}
+
+result<void> box::implementation::offer_listeners(std::vector<named_fd> given) {
+  if (given.size() > fd_channel_fds_max) return error{reason::out_of_bounds, "too many listening sockets"};
+  const std::lock_guard lock{mutex_};
+  for (auto& each : given) offered_[each.name] = std::move(each.fd);
+  if (offered_.size() <= fd_channel_fds_max) return ok();
+  offered_.clear();
+  return error{reason::out_of_bounds, "too many listening sockets are on offer"};
+}
+
+result<std::string> box::implementation::call(const json_call& asked) {
+  const molt_ref to = runtime_->lookup(asked.server);
+  const auto type = runtime_->type_of(to);  // keeps the image while its schemas are used
+  if (to.bits == 0 || !type)
+    return error{reason::no_such_server, "no server is named " + asked.server, "`molt servers` lists them"};
+  const auto* handler = type->find(asked.message);
+  if (handler == nullptr) return no_handler(*type, asked);
+
+  const molt_message& message = *handler->message;
+  MOLT_TRY(const boost::json::value given, parse_json(asked.payload));
+  MOLT_TRY(const std::string archive, archive_from_json(*message.payload, given, "payload"));
+  object_of payload{*message.payload};
+  molt_text why{};
+  const int loaded = migration::load_all(*message.payload, archive, payload.storage(), why);
+  if (loaded != MOLT_OK) return error{reason::invalid_argument, "payload: " + std::string{text_of(why)}};
+  payload.made();
+
+  if (message.reply == nullptr) {
+    const int status = runtime_->cast(to, message, payload.storage());
+    if (status != MOLT_OK) return call_error(status, asked, molt_text{});
+    return std::string{"null"};
+  }
+  object_of reply{*message.reply};
+  why.size = 0;
+  const int status = runtime_->call(to, message, payload.storage(), reply.storage(), asked.timeout, &why);
+  if (status != MOLT_OK) return call_error(status, asked, why);
+  reply.made();
+  migration::archive_buffer saved{reply_size_max};
+  if (saved.save(*message.reply, reply.storage(), why) != MOLT_OK)
+    return error{reason::out_of_bounds, "reply: " + std::string{text_of(why)}};
+  MOLT_TRY(const boost::json::value value, json_from_archive(*message.reply, saved.bytes(), "reply"));
+  return boost::json::serialize(value);
+}
+
+// ---- The outside
+
+box::box(std::unique_ptr<implementation> made) noexcept : implementation_{std::move(made)} {}
+box::~box() = default;
+
+result<std::unique_ptr<box>> box::start(const std::filesystem::path& release_folder, box_options options) {
+  auto made = std::make_unique<implementation>(std::move(options));
+  MOLT_CHECK(made->start(release_folder));
+  return std::unique_ptr<box>{new box{std::move(made)}};
+}
+
+void box::cancel_change() noexcept { implementation_->cancel_change(); }
+void box::stop(std::chrono::milliseconds patience) { implementation_->stop(patience); }
+
+result<upgrade::plan> box::plan_upgrade(const std::filesystem::path& release_folder, const change_request& request,
+                                        std::string* id) {
+  return implementation_->plan_upgrade(release_folder, request, id);
+}
+result<upgrade::plan> box::plan_rollback(const change_request& request) { return implementation_->plan_rollback(request); }
+result<upgrade::report> box::upgrade(const std::filesystem::path& release_folder, const change_request& request) {
+  return implementation_->upgrade(release_folder, request);
+}
+result<upgrade::report> box::rollback(const change_request& request) { return implementation_->rollback(request); }
+result<std::vector<loader::unload_report>> box::commit(std::chrono::nanoseconds timeout) {
+  return implementation_->commit(timeout);
+}
+result<void> box::offer_listeners(std::vector<named_fd> given) { return implementation_->offer_listeners(std::move(given)); }
+
+std::vector<named_fd> box::duplicate_listeners() const {
+  std::vector<named_fd> all;
+  for (auto& [name, fd] : implementation_->plane().duplicate_listeners()) all.push_back({name, std::move(fd)});
+  return all;
+}
+
+box_status box::status() const { return implementation_->status(); }
+std::vector<servers::server_info> box::servers() const { return implementation_->runtime().servers(); }
+result<std::string> box::call(const json_call& asked) { return implementation_->call(asked); }
+servers::runtime& box::runtime() noexcept { return implementation_->runtime(); }
+
+}  // namespace molt::node

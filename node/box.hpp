@@ -1,0 +1,119 @@
+// A running node: the servers and connections of one release, and the operations that change the release under them.
+//
+//   start     manifest -> plugins -> runtime -> supervised servers -> listeners; a failure undoes what was done
+//   upgrade   load and check -> listeners opened -> leaving servers stopped -> switch (upgrade/) -> supervision and listeners
+//   rollback  the same downwards, to the nearest parent
+//   commit    parents are forgotten, their images unloaded
+//
+// Invariants: one such operation at a time, a second one is `busy`; after a refused or rolled back one servers, supervision and
+// listeners are those of before. (A supervised server whose type the next release lacks must end before the switch; if the
+// switch then fails, it is started anew.)
+#pragma once
+
+#include "base/result.hpp"
+#include "loader/plugin_image.hpp"
+#include "node/data_plane.hpp"
+#include "node/fd_channel.hpp"
+#include "server/runtime.hpp"
+#include "upgrade/plan.hpp"
+#include "upgrade/transaction.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace molt::node {
+
+struct box_options {
+  std::vector<named_fd> listeners;  ///< listening sockets made by somebody else, by the manifest's names
+  bool open_listeners = true;       ///< open those that the manifest names and nobody handed over
+  data_plane_options data_plane;
+  servers::options servers;  ///< `log` is replaced
+  log_function log;          ///< empty: nowhere
+  /// The supervisor has given up: restarts came too fast. All supervised servers are stopped. Any thread.
+  std::function<void(std::string_view why)> gave_up;
+};
+
+/// What an operator may say beside the release.
+struct change_request {
+  std::optional<upgrade::mode> mode;     ///< otherwise the manifest's
+  servers::arguments arguments;          ///< for hooks; beside the manifest's, which they replace by name
+  std::vector<std::string> accept_loss;
+};
+
+/// One release as status shows it.
+struct release_name {
+  std::string id;
+  std::filesystem::path folder;
+};
+
+struct box_status {
+  release_name current;
+  std::vector<release_name> parents;  ///< the nearest last
+  std::size_t servers = 0;
+  std::size_t connections = 0;
+  std::vector<listener_status> listeners;
+  upgrade::phase phase = upgrade::phase::idle;  ///< of the operation under way, or how the last one ended
+  std::string changing_to;                      ///< not empty while one is under way
+  std::uint64_t migrated = 0;
+  std::optional<upgrade::report> last;
+  servers::statistics statistics;
+};
+
+/// A call as JSON carries it.
+struct json_call {
+  std::string server;
+  std::string message;
+  std::string payload = "{}";
+  std::chrono::nanoseconds timeout{0};  ///< 0: the default
+};
+
+/// Threading: any thread but a handler's.
+class box {
+ public:
+  static result<std::unique_ptr<box>> start(const std::filesystem::path& release_folder, box_options);
+  box(const box&) = delete;
+  box& operator=(const box&) = delete;
+  ~box();  ///< as stop(), without waiting for slow clients
+
+  /// An upgrade under way rolls back soon; none begins any more. The first step of an orderly stop.
+  void cancel_change() noexcept;
+  /// Stops accepting, answers what came in, closes the connections, stops the supervised servers in reverse order.
+  /// Nothing else may be asked of the box afterwards.
+  void stop(std::chrono::milliseconds patience);
+
+  /// What upgrade() would do, from the plugins' notes; runs none of their code. `id` gets the release's. Errors: busy, and those of inspecting.
+  result<upgrade::plan> plan_upgrade(const std::filesystem::path& release_folder, const change_request&,
+                                     std::string* id = nullptr);
+  result<upgrade::plan> plan_rollback(const change_request&);
+  /// Errors: busy, and those of loading; everything else is in the report.
+  result<upgrade::report> upgrade(const std::filesystem::path& release_folder, const change_request&);
+  /// Errors: busy, not_found (no parent).
+  result<upgrade::report> rollback(const change_request&);
+  result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout);
+
+  /// Listening sockets for a release to come. They replace earlier offers of the same names.
+  result<void> offer_listeners(std::vector<named_fd>);
+  /// Duplicates of the sockets that are listened on.
+  [[nodiscard]] std::vector<named_fd> duplicate_listeners() const;
+
+  [[nodiscard]] box_status status() const;
+  [[nodiscard]] std::vector<servers::server_info> servers() const;
+  /// Returns the reply as JSON, "null" for a cast. Errors: no_such_server, unknown_message (names those that there are),
+  /// invalid_argument (names the member), incompatible, and those of a call.
+  result<std::string> call(const json_call&);
+  [[nodiscard]] servers::runtime& runtime() noexcept;
+
+ private:
+  class implementation;
+  explicit box(std::unique_ptr<implementation>) noexcept;
+  std::unique_ptr<implementation> implementation_;
+};
+
+}  // namespace molt::node

@@ -1,0 +1,291 @@
+// Changing the release under a running node: the part of box.hpp around upgrade/'s switch.
+#include "node/box_parts.hpp"
+#include "node/listening.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace molt::node {
+namespace {
+
+using upgrade::direction;
+using upgrade::phase;
+
+error busy() { return {reason::busy, "another upgrade, rollback or commit is under way", "wait until it has ended"}; }
+
+bool contains(const std::vector<std::string>& all, std::string_view one) {
+  return std::find(all.begin(), all.end(), one) != all.end();
+}
+
+bool has_type(const std::vector<plugin_description>& plugins, std::string_view type) {
+  return std::any_of(plugins.begin(), plugins.end(),
+                     [&](const auto& plugin) { return plugin.find_server_type(type) != nullptr; });
+}
+
+/// Arguments for hooks: the manifest's, replaced and followed by the operator's.
+void add_arguments(servers::arguments& to, const servers::arguments& from) {
+  for (const auto& [name, value] : from) {
+    const auto found = std::find_if(to.begin(), to.end(), [&](const auto& each) { return each.first == name; });
+    if (found != to.end()) {
+      found->second = value;
+    } else {
+      to.emplace_back(name, value);
+    }
+  }
+}
+
+upgrade::report refused(const release_facts& from, const release_facts& to, direction going, std::vector<std::string> problems) {
+  upgrade::report report;
+  report.result = phase::refused;
+  report.from = from.id();
+  report.to = to.id();
+  report.going = going;
+  report.problems = std::move(problems);
+  return report;
+}
+
+}  // namespace
+
+// ---- Preparing
+
+box::implementation::change box::implementation::prepare(direction going, release_facts to,
+                                                         std::vector<plugin_description> plugins,
+                                                         const change_request& request) const {
+  change made;
+  made.going = going;
+  made.from = current();
+  made.to = std::move(to);
+  made.plugins = std::move(plugins);
+  // The newer release of the two says how.
+  const auto& newer = going == direction::up ? made.to.manifest : made.from.manifest;
+  made.settings = upgrade_settings_of(newer);
+  if (request.mode) made.settings.mode = *request.mode;
+  made.settings.accept_loss = request.accept_loss;
+  add_arguments(made.settings.arguments, request.arguments);
+  made.settings.cancelled = [this] { return cancelled_.load(std::memory_order_relaxed); };
+  for (const auto& type : types_started_by(made.from.manifest)) {
+    if (has_type(made.plugins, type)) {
+      made.settings.types_in_use.push_back(type);
+    } else if (!contains(made.leaving, type)) {
+      made.leaving.push_back(type);
+    }
+  }
+  return made;
+}
+
+/// As the switcher's, but that servers which the manifest started and which are about to leave do not stand in the way.
+upgrade::plan box::implementation::plan_of(const change& change) const {
+  upgrade::plan_options options{change.going, change.settings.accept_loss, change.settings.one_way,
+                                change.settings.types_in_use};
+  if (!change.leaving.empty()) {
+    std::vector<std::string> supervised;
+    for (const auto& server : change.from.manifest.servers) supervised.push_back(server.name);
+    for (const auto& server : runtime_->servers())
+      if (!contains(options.types_in_use, server.type) && !contains(supervised, server.name))
+        options.types_in_use.push_back(server.type);
+  }
+  return upgrade::make_plan(switcher_->current().descriptions(), change.plugins, options);
+}
+
+result<box::implementation::change> box::implementation::prepare_rollback(const change_request& request) const {
+  const auto contents = switcher_->parents();
+  release_facts parent;
+  {
+    const std::lock_guard lock{mutex_};
+    if (parents_.empty() || contents.empty()) return error{reason::not_found, "there is no parent release to go back to"};
+    parent = parents_.back();
+  }
+  return prepare(direction::down, std::move(parent), contents.back().descriptions(), request);
+}
+
+result<upgrade::plan> box::implementation::plan_upgrade(const std::filesystem::path& folder, const change_request& request,
+                                                        std::string* id) {
+  const std::unique_lock alone{operation_, std::try_to_lock};
+  if (!alone) return busy();
+  MOLT_TRY(inspected_release next, inspect_release_folder(folder));
+  if (id != nullptr) *id = next.facts.id();
+  return plan_of(prepare(direction::up, std::move(next.facts), std::move(next.plugins), request));
+}
+
+result<upgrade::plan> box::implementation::plan_rollback(const change_request& request) {
+  const std::unique_lock alone{operation_, std::try_to_lock};
+  if (!alone) return busy();
+  MOLT_TRY(const change back, prepare_rollback(request));
+  return plan_of(back);
+}
+
+// ---- Doing
+
+result<upgrade::report> box::implementation::upgrade(const std::filesystem::path& folder, const change_request& request) {
+  const std::unique_lock alone{operation_, std::try_to_lock};
+  if (!alone) return busy();
+  MOLT_TRY(loaded_release next, load_release_folder(folder));
+  auto up = prepare(direction::up, std::move(next.facts), next.content.descriptions(), request);
+  up.content = std::move(next.content);
+  return run(std::move(up));
+}
+
+result<upgrade::report> box::implementation::rollback(const change_request& request) {
+  const std::unique_lock alone{operation_, std::try_to_lock};
+  if (!alone) return busy();
+  MOLT_TRY(change back, prepare_rollback(request));
+  return run(std::move(back));
+}
+
+result<std::vector<loader::unload_report>> box::implementation::commit(std::chrono::nanoseconds timeout) {
+  const std::unique_lock alone{operation_, std::try_to_lock};
+  if (!alone) return busy();
+  auto gone = switcher_->commit(timeout);
+  if (gone) {
+    const std::lock_guard lock{mutex_};
+    parents_.clear();
+  }
+  return gone;
+}
+
+void box::implementation::begin(std::string to) {
+  const std::lock_guard lock{mutex_};
+  changing_to_ = std::move(to);
+}
+
+void box::implementation::end(std::optional<upgrade::report> report) {
+  const std::lock_guard lock{mutex_};
+  changing_to_.clear();
+  if (report) last_ = std::move(report);
+  offered_.clear();  // what was offered was for this change
+}
+
+result<upgrade::report> box::implementation::run(change change) {
+  begin(change.to.id());
+  auto ended = [&]() -> result<upgrade::report> {
+    if (cancelled_.load()) return error{reason::stopping, "the node stops"};
+    auto planned = plan_of(change);
+    if (planned.refused()) {
+      auto report = refused(change.from, change.to, change.going, planned.problems);
+      report.notes = planned.notes;
+      report.plan = std::move(planned);
+      return report;
+    }
+    auto sockets = sockets_for(&change.from.manifest, change.to.manifest);
+    if (!sockets) return refused(change.from, change.to, change.going, {sockets.error().text()});
+    change.sockets = std::move(*sockets);
+
+    announce_connection_types(change);
+    stop_leaving(change);
+    auto report = do_switch(change);
+    if (!report || report->result == phase::refused || report->result == phase::rolled_back) {
+      restore(change);
+      return report;
+    }
+    if (switcher_->current().id != change.to.id()) {  // needs attention, and on neither release wholly
+      restore(change);
+      return report;
+    }
+    remember(change);
+    if (auto updated = supervisor_->update(supervisor_spec_of(change.to.manifest)); !updated) {
+      undo(change, updated.error(), *report);
+      return report;
+    }
+    apply_listeners(change, *report);
+    return report;
+  }();
+  end(ended ? std::optional{*ended} : std::nullopt);
+  return ended;
+}
+
+result<upgrade::report> box::implementation::do_switch(change& change) {
+  // The content is given away: whoever kept it would keep its images mapped.
+  return change.going == direction::up ? switcher_->upgrade(std::move(change.content), change.settings)
+                                       : switcher_->rollback(change.settings);
+}
+
+/// While the switch runs, a listener whose connection type changes takes whichever of the two the release has.
+void box::implementation::announce_connection_types(const change& change) {
+  for (const auto& entry : change.from.manifest.listeners) {
+    const auto* next = find_listener(change.to.manifest, entry.name);
+    if (next == nullptr || next->connection == entry.connection) continue;
+    auto settings = listener_settings_of(entry);
+    settings.other_type = next->connection;
+    (void)plane_->change(std::move(settings));  // not_found: it was never opened
+  }
+}
+
+/// Supervised servers whose type the next release lacks end before the switch: no path would lead them across.
+void box::implementation::stop_leaving(const change& change) {
+  auto spec = supervisor_spec_of(change.from.manifest);
+  const auto gone = std::remove_if(spec.children.begin(), spec.children.end(),
+                                   [&](const auto& child) { return contains(change.leaving, child.type); });
+  if (gone == spec.children.end()) return;
+  spec.children.erase(gone, spec.children.end());
+  if (const auto done = supervisor_->update(std::move(spec)); !done)
+    options_.log(MOLT_LOG_WARNING, "before the switch: " + done.error().text());
+}
+
+/// Supervision and listeners as they were.
+void box::implementation::restore(const change& change) {
+  for (const auto& entry : change.from.manifest.listeners) (void)plane_->change(listener_settings_of(entry));
+  if (change.leaving.empty()) return;
+  if (const auto done = supervisor_->update(supervisor_spec_of(change.from.manifest)); !done)
+    options_.log(MOLT_LOG_ERROR, "after the switch failed: " + done.error().text());
+}
+
+void box::implementation::remember(const change& change) {
+  const std::lock_guard lock{mutex_};
+  if (change.going == direction::up) {
+    parents_.push_back(change.from);
+  } else if (!parents_.empty()) {
+    parents_.pop_back();
+  }
+  current_ = change.to;
+}
+
+/// The switch is done but a server that the release adds does not start: back to where we came from.
+void box::implementation::undo(const change& change, const error& why, upgrade::report& report) {
+  const std::string problem = "a server of " + change.to.id() + " did not start: " + why.text();
+  auto settings = change.settings;
+  settings.accept_loss.clear();
+  // Servers that were started already and whose type the release we go back to lacks must end first.
+  if (const auto done = supervisor_->update(supervisor_spec_of(change.from.manifest)); !done)
+    options_.log(MOLT_LOG_WARNING, "going back: " + done.error().text());
+  auto back = change.going == direction::up ? switcher_->rollback(settings) : upgrade_again(change, settings);
+  report.problems.push_back(problem);
+  if (!back || back->result != phase::done) {
+    report.result = phase::needs_attention;
+    if (!back) {
+      report.problems.push_back("and going back failed: " + back.error().text());
+    } else {
+      report.problems.insert(report.problems.end(), back->problems.begin(), back->problems.end());
+    }
+    return;
+  }
+  {
+    const std::lock_guard lock{mutex_};
+    if (change.going == direction::up) {
+      parents_.pop_back();
+    } else {
+      parents_.push_back(change.to);
+    }
+    current_ = change.from;
+  }
+  restore(change);
+  report.result = phase::rolled_back;
+  report.total += back->total;
+}
+
+result<upgrade::report> box::implementation::upgrade_again(const change& change, const upgrade::settings& settings) {
+  MOLT_TRY(loaded_release before, load_release_folder(change.from.folder));
+  return switcher_->upgrade(std::move(before.content), settings);
+}
+
+void box::implementation::apply_listeners(change& change, upgrade::report& report) {
+  for (const auto& entry : change.from.manifest.listeners)
+    if (find_listener(change.to.manifest, entry.name) == nullptr) plane_->close_listener(entry.name);
+  for (const auto& entry : change.to.manifest.listeners) {
+    const auto socket = change.sockets.find(entry.name);
+    const auto done = socket == change.sockets.end() ? plane_->change(listener_settings_of(entry))
+                                                     : plane_->listen(std::move(socket->second), listener_settings_of(entry));
+    if (!done) report.problems.push_back(done.error().text());
+  }
+}
+
+}  // namespace molt::node

@@ -1,0 +1,96 @@
+// Inside of box.hpp: what box.cpp and box_change.cpp share.
+#pragma once
+
+#include "node/box.hpp"
+#include "node/release_setup.hpp"
+#include "server/supervisor.hpp"
+
+#include <atomic>
+#include <map>
+#include <mutex>
+#include <shared_mutex>
+
+namespace molt::node {
+
+class box::implementation {
+ public:
+  explicit implementation(box_options);
+  implementation(const implementation&) = delete;
+  implementation& operator=(const implementation&) = delete;
+  ~implementation();
+
+  result<void> start(const std::filesystem::path& release_folder);
+  void cancel_change() noexcept { cancelled_.store(true); }
+  void stop(std::chrono::milliseconds patience);
+
+  result<upgrade::plan> plan_upgrade(const std::filesystem::path&, const change_request&, std::string* id);
+  result<upgrade::plan> plan_rollback(const change_request&);
+  result<upgrade::report> upgrade(const std::filesystem::path&, const change_request&);
+  result<upgrade::report> rollback(const change_request&);
+  result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout);
+
+  result<void> offer_listeners(std::vector<named_fd>);
+  [[nodiscard]] box_status status() const;
+  result<std::string> call(const json_call&);
+
+  [[nodiscard]] servers::runtime& runtime() noexcept { return *runtime_; }
+  [[nodiscard]] data_plane& plane() noexcept { return *plane_; }
+
+ private:
+  using listening_sockets = std::map<std::string, unique_fd, std::less<>>;
+
+  /// One change of release, with what its end needs.
+  struct change {
+    upgrade::direction going = upgrade::direction::up;
+    release_facts from;
+    release_facts to;
+    std::vector<plugin_description> plugins;  ///< of `to`
+    upgrade::release_content content;         ///< of `to`, when it is to be loaded
+    upgrade::settings settings;
+    std::vector<std::string> leaving;  ///< supervised types that the next release lacks
+    listening_sockets sockets;         ///< for the listeners that are new
+  };
+
+  void hear_exit(const servers::exit_event&);
+  [[nodiscard]] result<void> start_listeners(const releases::manifest&, listening_sockets);
+  /// Sockets for the listeners of `next` that `now` does not have at the same address: offered ones, or opened.
+  [[nodiscard]] result<listening_sockets> sockets_for(const releases::manifest* now, const releases::manifest& next);
+
+  [[nodiscard]] change prepare(upgrade::direction, release_facts to, std::vector<plugin_description>, const change_request&) const;
+  [[nodiscard]] result<change> prepare_rollback(const change_request&) const;
+  [[nodiscard]] upgrade::plan plan_of(const change&) const;
+  [[nodiscard]] result<upgrade::report> run(change);
+  [[nodiscard]] result<upgrade::report> do_switch(change&);
+  void stop_leaving(const change&);
+  void announce_connection_types(const change&);
+  void restore(const change&);
+  void apply_listeners(change&, upgrade::report&);
+  [[nodiscard]] result<upgrade::report> upgrade_again(const change&, const upgrade::settings&);
+  void undo(const change&, const error& why, upgrade::report&);
+  void remember(const change&);
+  void begin(std::string to);
+  void end(std::optional<upgrade::report>);
+
+  [[nodiscard]] release_facts current() const;
+
+  box_options options_;
+  bool stopped_ = false;
+  std::atomic<bool> cancelled_{false};
+  std::unique_ptr<servers::runtime> runtime_;
+  std::unique_ptr<data_plane> plane_;
+  std::unique_ptr<upgrade::switcher> switcher_;
+  std::unique_ptr<servers::supervisor> supervisor_;
+  mutable std::shared_mutex exits_;            // held shared while an exit is passed on
+  servers::supervisor* exits_go_to_ = nullptr;  // guarded by exits_
+
+  std::mutex operation_;  // held for one operation
+  mutable std::mutex mutex_;
+  // Guarded by mutex_:
+  release_facts current_;
+  std::vector<release_facts> parents_;
+  listening_sockets offered_;
+  std::string changing_to_;
+  std::optional<upgrade::report> last_;
+};
+
+}  // namespace molt::node

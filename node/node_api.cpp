@@ -1,0 +1,354 @@
+#include "node/node_api.hpp"
+
+#include "node/api_error.hpp"
+#include "node/json_codec.hpp"
+#include "upgrade/transaction.hpp"
+
+#include <unistd.h>
+
+#include <boost/json.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <optional>
+#include <utility>
+
+namespace molt::node {
+namespace {
+
+namespace json = boost::json;
+
+constexpr std::size_t servers_shown_default = 100;
+constexpr std::size_t servers_shown_max = 100'000;
+constexpr auto commit_timeout = std::chrono::seconds{5};
+constexpr std::int64_t call_timeout_max_ms = 3'600'000;
+
+double milliseconds(std::chrono::nanoseconds duration) {
+  return std::round(static_cast<double>(duration.count()) / 1e3) / 1e3;
+}
+
+json::array strings(const std::vector<std::string>& from) {
+  json::array made;
+  for (const auto& each : from) made.emplace_back(each);
+  return made;
+}
+
+json::object object_of(const upgrade::report& report) {
+  json::array types;
+  for (const auto& type : report.types)
+    types.push_back({{"type", type.type},
+                     {"way", migration::to_string(type.way)},
+                     {"servers", type.servers},
+                     {"steps", strings(type.steps)}});
+  json::array failures;
+  for (const auto& failure : report.failures)
+    failures.push_back({{"server", failure.server}, {"type", failure.type}, {"hook", failure.hook}, {"error", failure.error}});
+  return {{"result", upgrade::to_string(report.result)},
+          {"from", report.from},
+          {"to", report.to},
+          {"direction", migration::to_string(report.going)},
+          {"mode", upgrade::to_string(report.mode)},
+          {"way", migration::to_string(report.way())},
+          {"total_ms", milliseconds(report.total)},
+          {"at_rest_ms", milliseconds(report.at_rest)},
+          {"largest_migration_ms", milliseconds(report.largest_migration)},
+          {"types", std::move(types)},
+          {"servers_migrated", report.servers_migrated},
+          {"servers_failed", report.servers_failed},
+          {"failures", std::move(failures)},
+          {"problems", strings(report.problems)},
+          {"notes", strings(report.notes)}};
+}
+
+json::array types_of(const std::vector<upgrade::type_plan>& from) {
+  json::array types;
+  for (const auto& type : from) {
+    json::array losses;
+    for (const auto& loss : type.losses) losses.push_back({{"name", loss.name}, {"text", loss.text}});
+    json::array messages;
+    for (const auto& message : type.messages)
+      messages.push_back({{"name", message.name}, {"cover", upgrade::to_string(message.cover)}});
+    types.push_back({{"type", type.type},
+                     {"change", upgrade::to_string(type.change)},
+                     {"from_version", type.from_version},
+                     {"to_version", type.to_version},
+                     {"way", migration::to_string(type.way)},
+                     {"steps", strings(type.steps)},
+                     {"losses", std::move(losses)},
+                     {"messages", std::move(messages)}});
+  }
+  return types;
+}
+
+http_response body(const json::value& value, unsigned status = 200) { return {status, json::serialize(value), "application/json"}; }
+
+// ---- Reading requests
+
+/// A request's JSON object, whose members are taken one by one; what is left over is refused.
+class request_body {
+ public:
+  static result<request_body> of(const http_request& asked) {
+    request_body made;
+    if (asked.body.empty()) return made;
+    MOLT_TRY(json::value value, parse_json(asked.body));
+    if (!value.is_object()) return error{reason::invalid_argument, "the body is no JSON object"};
+    made.object_ = std::move(value.get_object());
+    return made;
+  }
+
+  [[nodiscard]] std::optional<json::value> take(std::string_view key) {
+    const auto found = object_.find(key);
+    if (found == object_.end()) return std::nullopt;
+    std::optional<json::value> value{std::move(found->value())};
+    object_.erase(found);
+    return value;
+  }
+
+  result<std::string> text(std::string_view key) {
+    const auto value = take(key);
+    if (!value) return std::string{};
+    if (!value->is_string()) return wrong(key, "a string");
+    return std::string{std::string_view{value->get_string()}};
+  }
+
+  result<bool> flag(std::string_view key) {
+    const auto value = take(key);
+    if (!value) return false;
+    if (!value->is_bool()) return wrong(key, "true or false");
+    return value->get_bool();
+  }
+
+  result<std::int64_t> number(std::string_view key, std::int64_t low, std::int64_t high) {
+    const auto value = take(key);
+    if (!value) return std::int64_t{0};
+    if (!value->is_int64() || value->get_int64() < low || value->get_int64() > high)
+      return wrong(key, "a whole number from " + std::to_string(low) + " to " + std::to_string(high));
+    return value->get_int64();
+  }
+
+  result<std::vector<std::string>> texts(std::string_view key) {
+    std::vector<std::string> all;
+    const auto value = take(key);
+    if (!value) return all;
+    const auto* list = value->if_array();
+    if (list == nullptr) return wrong(key, "an array of strings");
+    for (const auto& each : *list) {
+      if (!each.is_string()) return wrong(key, "an array of strings");
+      all.emplace_back(std::string_view{each.get_string()});
+    }
+    return all;
+  }
+
+  result<servers::arguments> arguments(std::string_view key) {
+    servers::arguments all;
+    const auto value = take(key);
+    if (!value) return all;
+    const auto* table = value->if_object();
+    if (table == nullptr) return wrong(key, "an object of strings");
+    for (const auto& field : *table) {
+      if (!field.value().is_string()) return wrong(key, "an object of strings");
+      all.emplace_back(std::string{std::string_view{field.key()}}, std::string{std::string_view{field.value().get_string()}});
+    }
+    return all;
+  }
+
+  result<void> nothing_else() const {
+    if (object_.empty()) return ok();
+    return error{reason::invalid_argument, "unknown member \"" + std::string{std::string_view{object_.begin()->key()}} + "\""};
+  }
+
+ private:
+  [[nodiscard]] static error wrong(std::string_view key, std::string_view expected) {
+    return {reason::invalid_argument, std::string{key} + ": expected " + std::string{expected}};
+  }
+  json::object object_;
+};
+
+struct change_body {
+  std::string folder;
+  bool rollback = false;
+  change_request request;
+};
+
+result<change_body> read_change(const http_request& asked, bool folder_needed) {
+  MOLT_TRY(request_body given, request_body::of(asked));
+  change_body made;
+  MOLT_TRY(made.folder, given.text("release_dir"));
+  MOLT_TRY(made.rollback, given.flag("rollback"));
+  MOLT_TRY(const std::string mode, given.text("mode"));
+  if (mode == "lazy") made.request.mode = upgrade::mode::lazy;
+  else if (mode == "atomic") made.request.mode = upgrade::mode::atomic;
+  else if (!mode.empty()) return error{reason::invalid_argument, "mode: expected \"lazy\" or \"atomic\""};
+  MOLT_TRY(made.request.arguments, given.arguments("arguments"));
+  MOLT_TRY(made.request.accept_loss, given.texts("accept_loss"));
+  MOLT_CHECK(given.nothing_else());
+  if (folder_needed && !made.rollback && made.folder.empty())
+    return error{reason::invalid_argument, "release_dir: expected the release's folder"};
+  if (!made.folder.empty() && made.folder.front() != '/')
+    return error{reason::invalid_argument, "release_dir: expected an absolute path"};
+  return made;
+}
+
+// ---- Answers
+
+result<http_response> get_servers(box& node, const http_request& asked) {
+  std::size_t limit = servers_shown_default;
+  if (const auto text = asked.parameter("limit"); !text.empty()) {
+    const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), limit);
+    if (failed != std::errc{} || end != text.data() + text.size() || limit > servers_shown_max)
+      return error{reason::invalid_argument, "limit: expected a number up to " + std::to_string(servers_shown_max)};
+  }
+  const auto wanted = asked.parameter("type");
+  json::array shown;
+  std::size_t total = 0;
+  for (const auto& server : node.servers()) {
+    if (!wanted.empty() && server.type != wanted) continue;
+    if (++total > limit) continue;
+    shown.push_back({{"ref", server.ref.bits},
+                     {"name", server.name},
+                     {"type", server.type},
+                     {"version", server.version},
+                     {"status", server.status},
+                     {"queued", server.queued},
+                     {"handled", server.handled}});
+  }
+  return body({{"servers", std::move(shown)}, {"total", total}});
+}
+
+result<http_response> post_call(box& node, const http_request& asked) {
+  MOLT_TRY(request_body given, request_body::of(asked));
+  json_call call;
+  MOLT_TRY(call.server, given.text("server"));
+  MOLT_TRY(call.message, given.text("message"));
+  if (auto payload = given.take("payload")) call.payload = json::serialize(*payload);
+  MOLT_TRY(const std::int64_t timeout_ms, given.number("timeout_ms", 0, call_timeout_max_ms));
+  call.timeout = std::chrono::milliseconds{timeout_ms};
+  MOLT_CHECK(given.nothing_else());
+  if (call.server.empty() || call.message.empty())
+    return error{reason::invalid_argument, "server and message: expected their names"};
+  MOLT_TRY(const std::string reply, node.call(call));
+  return http_response{200, R"({"reply":)" + reply + "}", "application/json"};
+}
+
+result<http_response> post_plan(box& node, const http_request& asked) {
+  MOLT_TRY(const change_body change, read_change(asked, true));
+  const auto status = node.status();
+  if (change.rollback) {
+    MOLT_TRY(const upgrade::plan plan, node.plan_rollback(change.request));
+    return http_response{200, to_json(plan, status.current.id, status.parents.empty() ? "" : status.parents.back().id)};
+  }
+  std::string to;
+  MOLT_TRY(const upgrade::plan plan, node.plan_upgrade(change.folder, change.request, &to));
+  return http_response{200, to_json(plan, status.current.id, to)};
+}
+
+result<http_response> post_upgrade(box& node, const http_request& asked) {
+  MOLT_TRY(const change_body change, read_change(asked, true));
+  MOLT_TRY(const upgrade::report report, node.upgrade(change.folder, change.request));
+  return http_response{200, to_json(report)};
+}
+
+result<http_response> post_rollback(box& node, const http_request& asked) {
+  MOLT_TRY(const change_body change, read_change(asked, false));
+  MOLT_TRY(const upgrade::report report, node.rollback(change.request));
+  return http_response{200, to_json(report)};
+}
+
+result<http_response> post_commit(box& node, const http_request& asked) {
+  MOLT_TRY(const change_body change, read_change(asked, false));
+  MOLT_TRY(const auto gone, node.commit(commit_timeout));
+  json::array images;
+  for (const auto& image : gone)
+    images.push_back({{"plugin", image.plugin}, {"build_id", image.build_id}, {"unmapped", image.unmapped}, {"why", image.why}});
+  return body({{"release", node.status().current.id}, {"unloaded", std::move(images)}});
+}
+
+result<http_response> dispatch(box& node, const http_request& asked) {
+  const bool get = asked.method == "GET" || asked.method == "HEAD";
+  struct route {
+    std::string_view path;
+    bool get;
+    result<http_response> (*function)(box&, const http_request&);
+  };
+  static constexpr route routes[] = {
+      {"/v1/status", true,
+       [](box& from, const http_request&) -> result<http_response> { return http_response{200, to_json(from.status())}; }},
+      {"/v1/servers", true, get_servers},    {"/v1/call", false, post_call},         {"/v1/plan", false, post_plan},
+      {"/v1/upgrade", false, post_upgrade},  {"/v1/rollback", false, post_rollback}, {"/v1/commit", false, post_commit},
+  };
+  for (const auto& each : routes) {
+    if (each.path != asked.path) continue;
+    if (each.get ? get : asked.method == "POST") return each.function(node, asked);
+    auto refusal = error_response(
+        error{reason::invalid_argument, asked.path + ": expected " + (each.get ? "GET" : "POST") + ", got " + asked.method});
+    refusal.status = 405;
+    return refusal;
+  }
+  return error{reason::not_found, asked.path + ": no such path"};
+}
+
+}  // namespace
+
+http_response answer(box& node, const http_request& asked) {
+  auto answered = dispatch(node, asked);
+  return answered ? std::move(*answered) : error_response(answered.error());
+}
+
+std::string to_json(const upgrade::report& report) { return json::serialize(object_of(report)); }
+
+std::string to_json(const upgrade::plan& plan, const std::string& from, const std::string& to) {
+  return json::serialize(json::object{{"from", from},
+                                      {"to", to},
+                                      {"direction", migration::to_string(plan.going)},
+                                      {"refused", plan.refused()},
+                                      {"way", migration::to_string(plan.costliest())},
+                                      {"one_way", plan.one_way},
+                                      {"types", types_of(plan.types)},
+                                      {"back", types_of(plan.back)},
+                                      {"problems", strings(plan.problems)},
+                                      {"notes", strings(plan.notes)}});
+}
+
+std::string to_json(const box_status& status) {
+  json::array listeners;
+  for (const auto& each : status.listeners)
+    listeners.push_back({{"name", each.name},
+                         {"address", each.address},
+                         {"connections", each.connections},
+                         {"accepted", each.accepted},
+                         {"refused", each.refused}});
+  json::array parents;
+  for (const auto& parent : status.parents) parents.push_back({{"id", parent.id}, {"release_dir", parent.folder.string()}});
+  json::value change = nullptr;
+  if (!status.changing_to.empty()) {
+    change = {{"phase", upgrade::to_string(status.phase)},
+              {"from", status.current.id},
+              {"to", status.changing_to},
+              {"servers_migrated", status.migrated}};
+  } else if (status.last) {
+    change = object_of(*status.last);
+  }
+  const json::value parent = status.parents.empty() ? json::value(nullptr) : json::value(status.parents.back().id);
+  return json::serialize(json::object{
+      {"node", {{"state", "running"}, {"pid", ::getpid()}}},
+      {"release",
+       {{"current", status.current.id},
+        {"release_dir", status.current.folder.string()},
+        {"parent", parent},
+        {"parents", std::move(parents)}}},
+      {"servers", status.servers},
+      {"connections", status.connections},
+      {"listeners", std::move(listeners)},
+      {"upgrade", std::move(change)},
+      {"statistics",
+       {{"started", status.statistics.started},
+        {"ended", status.statistics.ended},
+        {"failed", status.statistics.failed},
+        {"timers_pending", status.statistics.timers_pending},
+        {"deferred_pending", status.statistics.deferred_pending},
+        {"unknown_messages", status.statistics.unknown_messages},
+        {"late_replies", status.statistics.late_replies}}}});
+}
+
+}  // namespace molt::node

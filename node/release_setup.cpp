@@ -1,0 +1,121 @@
+#include "node/release_setup.hpp"
+
+#include "loader/inspection.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace molt::node {
+namespace {
+
+using descriptions = std::vector<plugin_description>;
+
+std::string shown(const std::filesystem::path& folder) {
+  return (folder / std::string{releases::manifest_file_name}).string();
+}
+
+/// The type must be there and of that kind.
+result<void> check_type(const descriptions& plugins, const std::string& type, std::uint32_t kind, const std::string& what) {
+  for (const auto& plugin : plugins) {
+    const auto* found = plugin.find_server_type(type);
+    if (found == nullptr) continue;
+    if (found->kind == kind) return ok();
+    return error{reason::refused, what + ": " + type + (kind == MOLT_KIND_CONNECTION ? " is no connection type"
+                                                                                      : " is a connection type, not a server")};
+  }
+  return error{reason::refused, what + ": no plugin of the release has the type " + type};
+}
+
+result<void> check(const release_facts& facts, const descriptions& plugins) {
+  const std::string file = shown(facts.folder);
+  for (std::size_t i = 0; i < facts.manifest.plugins.size(); ++i) {
+    const auto& wanted = facts.manifest.plugins[i];
+    const auto& got = plugins.at(i);
+    if (got.name != wanted.name || got.version != wanted.version)
+      return error{reason::refused, file + ":" + std::to_string(wanted.line) + ": " + wanted.file + " is " + got.name + " " +
+                                        got.version + ", not " + wanted.name + " " + wanted.version};
+  }
+  for (const auto& server : facts.manifest.servers)
+    MOLT_CHECK(check_type(plugins, server.type, MOLT_KIND_SERVER, file + ":" + std::to_string(server.line) + ": " + server.name));
+  for (const auto& listener : facts.manifest.listeners)
+    MOLT_CHECK(check_type(plugins, listener.connection, MOLT_KIND_CONNECTION,
+                          file + ":" + std::to_string(listener.line) + ": " + listener.name));
+  return ok();
+}
+
+servers::restart restart_of(releases::restart_kind kind) noexcept {
+  switch (kind) {
+    case releases::restart_kind::permanent: return servers::restart::permanent;
+    case releases::restart_kind::transient: return servers::restart::transient;
+    case releases::restart_kind::temporary: return servers::restart::temporary;
+  }
+  return servers::restart::permanent;
+}
+
+}  // namespace
+
+result<loaded_release> load_release_folder(const std::filesystem::path& folder) {
+  loaded_release made;
+  MOLT_TRY(made.facts.manifest, releases::read_manifest(folder));
+  made.facts.folder = folder;
+  std::vector<std::filesystem::path> files;
+  for (const auto& plugin : made.facts.manifest.plugins) files.push_back(folder / plugin.file);
+  MOLT_TRY(made.content, upgrade::load_release(made.facts.id(), files));
+  MOLT_CHECK(check(made.facts, made.content.descriptions()));
+  return made;
+}
+
+result<inspected_release> inspect_release_folder(const std::filesystem::path& folder) {
+  inspected_release made;
+  MOLT_TRY(made.facts.manifest, releases::read_manifest(folder));
+  made.facts.folder = folder;
+  for (const auto& plugin : made.facts.manifest.plugins) {
+    MOLT_TRY(loader::inspection inspected, loader::inspect(folder / plugin.file));
+    MOLT_CHECK(loader::require_replaceable(inspected));
+    made.plugins.push_back(std::move(inspected.plugin));
+  }
+  MOLT_CHECK(check(made.facts, made.plugins));
+  return made;
+}
+
+servers::supervisor_spec supervisor_spec_of(const releases::manifest& manifest) {
+  servers::supervisor_spec spec;
+  spec.intensity = manifest.supervisor.intensity;
+  spec.period = manifest.supervisor.period;
+  for (const auto& server : manifest.servers)
+    spec.children.push_back({server.name, server.type, server.arguments, restart_of(server.restart), server.shutdown});
+  return spec;
+}
+
+listener_settings listener_settings_of(const releases::listener_entry& entry) {
+  return {entry.name, entry.connection, {}, entry.arguments, entry.connections_max};
+}
+
+std::vector<std::string> types_started_by(const releases::manifest& manifest) {
+  std::vector<std::string> types;
+  for (const auto& server : manifest.servers) types.push_back(server.type);
+  for (const auto& listener : manifest.listeners) types.push_back(listener.connection);
+  return types;
+}
+
+upgrade::settings upgrade_settings_of(const releases::manifest& manifest) {
+  upgrade::settings settings;
+  settings.mode =
+      manifest.upgrade.mode == releases::upgrade_mode::atomic ? upgrade::mode::atomic : upgrade::mode::lazy;
+  settings.on_failure = manifest.upgrade.on_failure == releases::failure_policy::quarantine
+                            ? upgrade::failure_policy::quarantine
+                            : upgrade::failure_policy::rollback;
+  settings.hook_timeout = manifest.upgrade.hook_timeout;
+  settings.switch_timeout = manifest.upgrade.switch_timeout;
+  settings.one_way = manifest.upgrade.one_way;
+  settings.arguments = manifest.upgrade.arguments;
+  return settings;
+}
+
+const releases::listener_entry* find_listener(const releases::manifest& manifest, std::string_view name) noexcept {
+  const auto found = std::find_if(manifest.listeners.begin(), manifest.listeners.end(),
+                                  [&](const auto& entry) { return entry.name == name; });
+  return found == manifest.listeners.end() ? nullptr : &*found;
+}
+
+}  // namespace molt::node

@@ -1,0 +1,9 @@
+# molt-node: runs the plugins of one release.
+if(TARGET molt_node AND TARGET molt_upgrade AND TARGET molt_releases)
+  find_package(spdlog REQUIRED)
+  find_package(CLI11 REQUIRED)
+  add_executable(molt-node molt_node.cpp)
+  target_compile_definitions(molt-node PRIVATE "MOLT_VERSION=\"${PROJECT_VERSION}\"")
+  target_link_libraries(molt-node PRIVATE molt_options molt::node spdlog::spdlog CLI11::CLI11)
+  install(TARGETS molt-node RUNTIME DESTINATION "${CMAKE_INSTALL_LIBEXECDIR}/molt")
+endif()
