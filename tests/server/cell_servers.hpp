@@ -9,7 +9,8 @@
 
 namespace molt::servers::testing {
 
-/// Gates that handlers wait at, so that a test decides when a handler goes on. Outside of states: those are plain values.
+/// Gates that handlers wait at, so that a test decides when a handler goes on. Outside of states: those are plain
+/// values.
 struct latch {
   std::atomic<int> arrived{0};
   std::atomic<bool> open{false};
@@ -30,28 +31,72 @@ struct state {
   molt::ref peer;
 };
 
-struct add { using reply = std::int64_t; std::int64_t by = 1; };
-struct note { std::int64_t value = 0; };
-struct read_log { using reply = std::vector<std::int64_t>; };
-struct fail { using reply = std::int64_t; std::string text; };
-struct fail_later { std::string text; };
-struct hold { using reply = std::int64_t; std::uint64_t latch = 0; };    // waits at a latch
-struct hold_cast { std::uint64_t latch = 0; };
-struct set_peer { using reply = std::int64_t; molt::ref peer; };
-struct ask_peer { using reply = std::int64_t; int hops = 1; std::uint64_t latch = 0; };  // asks its peer to do so, hops times
-struct tell_peer { std::int64_t value = 0; };                             // a cast that casts on
-struct stop_self { using reply = std::int64_t; };
-struct after { using reply = std::uint64_t; std::int64_t delay_ns = 0; std::int64_t value = 0; };
-struct cancel { using reply = bool; std::uint64_t timer = 0; };
-struct spawn { using reply = molt::ref; std::string name; };
-struct echo_text { using reply = std::string; std::string text; };
-struct ask_result { using reply = std::string; int hops = 1; };           // as ask_peer, the error as text
+struct add {
+  using reply = std::int64_t;
+  std::int64_t by = 1;
+};
+struct note {
+  std::int64_t value = 0;
+};
+struct read_log {
+  using reply = std::vector<std::int64_t>;
+};
+struct fail {
+  using reply = std::int64_t;
+  std::string text;
+};
+struct fail_later {
+  std::string text;
+};
+struct hold {
+  using reply = std::int64_t;
+  std::uint64_t latch = 0;
+};  // waits at a latch
+struct hold_cast {
+  std::uint64_t latch = 0;
+};
+struct set_peer {
+  using reply = std::int64_t;
+  molt::ref peer;
+};
+struct ask_peer {
+  using reply = std::int64_t;
+  int hops = 1;
+  std::uint64_t latch = 0;
+};  // asks its peer to do so, hops times
+struct tell_peer {
+  std::int64_t value = 0;
+};  // a cast that casts on
+struct stop_self {
+  using reply = std::int64_t;
+};
+struct after {
+  using reply = std::uint64_t;
+  std::int64_t delay_ns = 0;
+  std::int64_t value = 0;
+};
+struct cancel {
+  using reply = bool;
+  std::uint64_t timer = 0;
+};
+struct spawn {
+  using reply = molt::ref;
+  std::string name;
+};
+struct echo_text {
+  using reply = std::string;
+  std::string text;
+};
+struct ask_result {
+  using reply = std::string;
+  int hops = 1;
+};  // as ask_peer, the error as text
 
 inline latch* latch_of(std::uint64_t bits) { return reinterpret_cast<latch*>(bits); }
 
 struct server : molt::server<state> {
-  using messages = molt::messages<add, note, read_log, fail, fail_later, hold, hold_cast, set_peer, ask_peer, tell_peer, stop_self,
-                                  after, cancel, spawn, echo_text, ask_result>;
+  using messages = molt::messages<add, note, read_log, fail, fail_later, hold, hold_cast, set_peer, ask_peer, tell_peer,
+                                  stop_self, after, cancel, spawn, echo_text, ask_result>;
   state init(molt::context& ctx, const molt::arguments& args) {
     if (const auto why = args.find("fail")) throw std::runtime_error{std::string{*why}};
     state made;

@@ -30,7 +30,8 @@ class test_release final : public release {
 
   template <molt::detail::fixed_string Plugin, class Server>
   std::shared_ptr<const server_type> add(std::string version = "1.0.0", image_range image = {}) {
-    auto made = server_type::make(molt::detail::server_type_constant<Plugin, Server>, std::move(version), nullptr, image);
+    auto made =
+        server_type::make(molt::detail::server_type_constant<Plugin, Server>, std::move(version), nullptr, image);
     types_[std::string{made->name()}] = made;
     return made;
   }
@@ -97,7 +98,7 @@ inline std::uint64_t seed() {
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 inline constexpr int stress_scale = 1;
 #else
-inline constexpr int stress_scale = 10;
+inline constexpr int stress_scale = 20;
 #endif
 
 class exits {

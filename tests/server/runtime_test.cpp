@@ -5,10 +5,10 @@
 namespace molt::servers::testing {
 namespace {
 
-using worker::add;
-using worker::note;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using worker::add;
+using worker::note;
 
 TEST(runtime, answers_a_call_to_an_idle_server) {
   worker_runtime run;
@@ -119,7 +119,10 @@ TEST(runtime, lets_servers_start_servers) {
 }
 
 TEST(runtime, answers_unknown_messages_with_an_error) {
-  struct stranger { using reply = std::int64_t; std::int64_t x = 0; };
+  struct stranger {
+    using reply = std::int64_t;
+    std::int64_t x = 0;
+  };
   worker_runtime run;
   const auto ref = run.start("a");
   const auto answer = call(run.on, ref, stranger{});
