@@ -1,0 +1,178 @@
+// How long clients wait while a release is switched: one server with a large table, and very many small servers. A
+// closed-loop client inside the process notes the largest time between two replies; the same client without an upgrade
+// gives the noise floor. The peer is Erlang/OTP doing the same (bench/otp/upgrade_gap.erl), in the same run.
+//
+//   molt_bench_upgrade [--json FILE]     results to FILE, or to stdout
+#include "upgrade/transaction.hpp"
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <random>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+using clock_type = std::chrono::steady_clock;
+
+struct sizes {
+  std::uint64_t entries = 1'000'000;
+  std::uint64_t servers = 100'000;
+  std::chrono::milliseconds quiet = 1000ms;
+};
+
+struct measured {
+  double gap_ms = 0;
+  double total_ms = 0;
+  double noise_ms = 0;
+};
+
+double in_ms(std::chrono::nanoseconds time) { return static_cast<double>(time.count()) / 1e6; }
+
+template <class T>
+T must(molt::result<T> given, const char* what) {
+  if (given) return std::move(*given);
+  std::fprintf(stderr, "%s: %s\n", what, given.error().text().c_str());
+  std::exit(1);
+}
+
+molt::upgrade::release_content load(const char* version) {
+  const std::vector<std::filesystem::path> files{std::string{GAP_FOLDER "/libgap-"} + version + ".so"};
+  return must(molt::upgrade::load_release(std::string{"gap-"} + version, files), "load");
+}
+
+/// Touches random entries of random servers while `work` runs; the largest time between two replies.
+template <class Work>
+double largest_gap_ms(molt::servers::runtime& runtime, const molt_message& touch, const std::vector<molt_ref>& servers,
+                      std::uint64_t ids, Work work) {
+  std::atomic<bool> stop{false};
+  std::int64_t largest = 0;
+  std::thread client{[&] {
+    std::mt19937_64 random{1};
+    auto last = clock_type::now();
+    while (!stop.load(std::memory_order_relaxed)) {
+      std::uint64_t id = random() % ids;
+      std::int64_t reply = 0;
+      if (runtime.call(servers[random() % servers.size()], touch, &id, &reply, 60s, nullptr) != MOLT_OK) {
+        std::fprintf(stderr, "a call failed during the upgrade\n");
+        std::exit(1);
+      }
+      const auto now = clock_type::now();
+      largest = std::max<std::int64_t>(largest, (now - last).count());
+      last = now;
+    }
+  }};
+  work();
+  stop = true;
+  client.join();
+  return in_ms(std::chrono::nanoseconds{largest});
+}
+
+measured measure(const char* type, std::uint64_t count, std::uint64_t ids, const sizes& size) {
+  molt::servers::runtime runtime;
+  molt::upgrade::switcher switcher{runtime};
+  const auto first = load("1.0.0");
+  const auto second = load("2.0.0");
+  switcher.start(first);
+  std::vector<molt_ref> servers;
+  servers.reserve(count);
+  for (std::uint64_t n = 0; n < count; ++n)
+    servers.push_back(must(runtime.start(type, {}, {{"entries", std::to_string(ids)}}), "start"));
+  const auto& touch = *first.plugins[0]->find_type(type)->find(std::string_view{"touch"})->message;
+  measured found;
+  found.noise_ms = largest_gap_ms(runtime, touch, servers, ids, [&] { std::this_thread::sleep_for(size.quiet); });
+  found.gap_ms = largest_gap_ms(runtime, touch, servers, ids, [&] {
+    std::this_thread::sleep_for(size.quiet / 5);
+    const auto done = must(switcher.upgrade(second, {}), "upgrade");
+    if (done.result != molt::upgrade::phase::done || done.servers_migrated != count) {
+      std::fprintf(stderr, "the upgrade ended as %s\n", std::string{to_string(done.result)}.c_str());
+      std::exit(1);
+    }
+    found.total_ms = in_ms(done.total);
+    std::this_thread::sleep_for(size.quiet / 5);
+  });
+  return found;
+}
+
+/// The same in Erlang/OTP, by case; empty if it is not installed.
+std::map<std::string, measured> measure_otp(const sizes& size) {
+  std::map<std::string, measured> all;
+  std::array<char, 64> name{"/tmp/molt_bench_gap_XXXXXX"};
+  if (mkdtemp(name.data()) == nullptr) return all;
+  const std::string folder{name.data()};
+  const std::string sources{GAP_OTP_FOLDER};
+  std::filesystem::create_directories(folder + "/1");
+  std::filesystem::create_directories(folder + "/2");
+  const std::string command = "erlc -o " + folder + " '" + sources + "/upgrade_gap.erl' && erlc -o " + folder + "/1 '" +
+                              sources + "/gap_1/gap_server.erl' && erlc -o " + folder + "/2 '" + sources +
+                              "/gap_2/gap_server.erl' && erl -noshell -pa " + folder + " -run upgrade_gap main " +
+                              folder + "/1 " + folder + "/2 " + std::to_string(size.entries) + " " +
+                              std::to_string(size.servers);
+  if (std::FILE* const out = popen(command.c_str(), "r")) {
+    std::array<char, 256> line{};
+    while (std::fgets(line.data(), line.size(), out) != nullptr) {
+      std::istringstream words{line.data()};
+      std::string which;
+      measured found;
+      if (words >> which >> found.gap_ms >> found.total_ms >> found.noise_ms) all[which] = found;
+    }
+    pclose(out);
+  }
+  std::filesystem::remove_all(folder);
+  return all;
+}
+
+void append(std::string& json, const std::string& name, double value, const double* otp) {
+  char line[512];
+  if (otp == nullptr)
+    std::snprintf(line, sizeof line, R"(  {"name": "%s", "value": %.6f, "unit": "ms", "peers": {}, "ratio": {}})",
+                  name.c_str(), value);
+  else
+    std::snprintf(line, sizeof line,
+                  R"(  {"name": "%s", "value": %.6f, "unit": "ms", "peers": {"otp": %.6f}, "ratio": {"otp": %.6f}})",
+                  name.c_str(), value, *otp, *otp > 0 ? value / *otp : 0.0);
+  json.append(json.empty() ? "" : ",\n").append(line);
+}
+
+void append(std::string& json, const std::string& name, const measured& ours, const measured* otp) {
+  append(json, name, ours.gap_ms, otp == nullptr ? nullptr : &otp->gap_ms);
+  append(json, name + ".total", ours.total_ms, otp == nullptr ? nullptr : &otp->total_ms);
+  append(json, name + ".noise", ours.noise_ms, otp == nullptr ? nullptr : &otp->noise_ms);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const char* file = nullptr;
+  for (int n = 1; n + 1 < argc; ++n)
+    if (std::string_view{argv[n]} == "--json") file = argv[n + 1];
+  sizes size;
+  if (std::getenv("MOLT_BENCH_SMOKE") != nullptr) size = {1'000, 1'000, 20ms};
+
+  const auto map = measure("gap.table", 1, size.entries, size);
+  const auto many = measure("gap.item", size.servers, 1, size);
+  const auto otp = measure_otp(size);
+  const auto peer = [&](const char* name) { return otp.contains(name) ? &otp.at(name) : nullptr; };
+  std::string json;
+  append(json, "gap.map_1M", map, peer("map"));
+  append(json, "gap.100k", many, peer("servers"));
+  json = "{\"results\": [\n" + json + "\n]}\n";
+  if (file == nullptr) {
+    std::fputs(json.c_str(), stdout);
+    return 0;
+  }
+  std::ofstream out{file};
+  out << json;
+  return out.good() ? 0 : 1;
+}

@@ -1,0 +1,73 @@
+// What is upgraded in the measurements: one server with a large table, and a server to have very many of. 2.0.0 adds
+// one field to each entry and to each item, by an ordinary hook.
+#include <molt/plugin.hpp>
+
+#include <cstdint>
+#include <unordered_map>
+
+#include "gap_v1.hpp"
+
+namespace gap {
+
+struct entry {
+  std::int64_t hits = 0;
+  std::int64_t last_seen = 0;
+#if GAP == 2
+  std::int64_t quota = 0;
+#endif
+};
+struct table_state {
+  std::unordered_map<std::uint64_t, entry> live;
+};
+struct item_state {
+  std::int64_t hits = 0;
+#if GAP == 2
+  std::int64_t quota = 0;
+#endif
+};
+
+struct touch {
+  using reply = std::int64_t;
+  std::uint64_t id = 0;
+};
+
+struct table : molt::server<table_state> {
+  using messages = molt::messages<touch>;
+  table_state init(molt::context&, const molt::arguments& given) {
+    table_state made;
+    const auto count = given.number<std::uint64_t>("entries", 0);
+    made.live.reserve(count);
+    for (std::uint64_t id = 0; id < count; ++id) made.live[id].last_seen = static_cast<std::int64_t>(id);
+    return made;
+  }
+  std::int64_t handle_call(molt::context&, const touch& message) { return ++self().live[message.id].hits; }
+
+#if GAP == 2
+  static table_state code_change(const v1::table_state& old) {
+    table_state made;
+    made.live.reserve(old.live.size());
+    for (const auto& [id, each] : old.live) made.live.emplace(id, entry{each.hits, each.last_seen, 100});
+    return made;
+  }
+  static v1::table_state code_change_down(const table_state& now) {
+    v1::table_state made;
+    made.live.reserve(now.live.size());
+    for (const auto& [id, each] : now.live) made.live.emplace(id, v1::entry{each.hits, each.last_seen});
+    return made;
+  }
+#endif
+};
+
+struct item : molt::server<item_state> {
+  using messages = molt::messages<touch>;
+  std::int64_t handle_call(molt::context&, const touch&) { return ++self().hits; }
+
+#if GAP == 2
+  static item_state code_change(const v1::item_state& old) noexcept { return {old.hits, 100}; }
+  static v1::item_state code_change_down(const item_state& now) noexcept { return {now.hits}; }
+#endif
+};
+
+}  // namespace gap
+
+MOLT_PLUGIN("gap", MOLT_PLUGIN_VERSION, gap::table, gap::item)

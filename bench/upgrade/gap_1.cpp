@@ -1,0 +1,2 @@
+#define GAP 1
+#include "gap.hpp"

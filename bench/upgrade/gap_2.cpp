@@ -1,0 +1,2 @@
+#define GAP 2
+#include "gap.hpp"
