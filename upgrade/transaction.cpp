@@ -328,6 +328,7 @@ void switcher::run_atomic(attempt& now) {
   });
   rest.reset();
   now.report.at_rest = clock::now() - asked;
+  now.report.servers_migrated = now.image->adopted();  // those not reverted: none
   now.report.servers_failed = now.image->failed();
   now.report.failures = now.image->failures();
   conclude(now, now.image->lost() == 0 ? phase::rolled_back : phase::needs_attention);
@@ -366,7 +367,7 @@ void switcher::conclude(attempt& now, phase result) {
   auto& report = now.report;
   report.result = result;
   if (now.image != nullptr) {
-    report.types = now.image->counts();
+    if (report.servers_migrated != 0) report.types = now.image->counts();
     report.largest_migration = now.image->largest_migration();
     if (const auto late = now.image->late(); late != 0)
       report.notes.push_back(std::to_string(late) +

@@ -43,7 +43,8 @@ inline release_content load(const char* file) {
 /// A message of one loaded plugin's type, sent with its payload made in place.
 class client {
  public:
-  client(servers::runtime& runtime, const release_content& speaks) : runtime_{runtime}, plugin_{speaks.plugins.at(0)} {}
+  client(servers::runtime& runtime, const release_content& speaks)
+      : runtime_{&runtime}, plugin_{speaks.plugins.at(0)} {}
 
   /// `Reply` is what the message's reply is in C++. The payload's members must fit `Payload` in layout.
   template <class Reply, class Payload>
@@ -53,7 +54,7 @@ class client {
     alignas(Reply) unsigned char storage[sizeof(Reply)];
     molt_text error;
     error.size = 0;
-    const int status = runtime_.call(to, sent, &payload, storage, std::chrono::seconds{30}, &error);
+    const int status = runtime_->call(to, sent, &payload, storage, std::chrono::seconds{30}, &error);
     if (status != MOLT_OK) return {status, Reply{}};
     auto* const made = std::launder(reinterpret_cast<Reply*>(storage));
     std::pair<int, Reply> result{status, std::move(*made)};
@@ -62,7 +63,7 @@ class client {
   }
   template <class Payload>
   int cast(molt_ref to, const char* message, Payload payload) const {
-    return runtime_.cast(to, message_of(message), &payload);
+    return runtime_->cast(to, message_of(message), &payload);
   }
 
   struct nothing {};
@@ -94,7 +95,7 @@ class client {
     return result.second;
   }
 
-  servers::runtime& runtime_;
+  servers::runtime* runtime_;
   std::shared_ptr<const loaded_plugin> plugin_;
 };
 
