@@ -21,7 +21,7 @@ struct index_of {
   std::uint32_t size = 0;
 
   constexpr void add(const T* item) noexcept {
-    if (item == nullptr || find(item) != size) return;
+    if (find(item) != size) return;
     items[size++] = item;
   }
   [[nodiscard]] constexpr std::uint32_t find(const T* item) const noexcept {
@@ -103,7 +103,7 @@ struct note_encoder {
       for (std::uint32_t h = 0; h < type.handler_count; ++h) {
         messages.add(type.handlers[h].message);
         schemas.add(type.handlers[h].message->payload);
-        schemas.add(type.handlers[h].message->reply);
+        if (const molt_schema* reply = type.handlers[h].message->reply; reply != nullptr) schemas.add(reply);
       }
       add_ends(type.state_edges, type.state_edge_count);
       add_ends(type.message_edges, type.message_edge_count);
