@@ -14,7 +14,24 @@
 
 namespace molt::detail {
 
-/// Distinct pointers in the order of their first appearance.
+// By content: with -fsanitize=undefined g++ will not compare addresses at compile time.
+constexpr bool same(const molt_schema& a, const molt_schema& b) noexcept {
+  return a.fingerprint == b.fingerprint && std::string_view{a.name} == b.name && std::string_view{a.text} == b.text;
+}
+constexpr bool same(const molt_message& a, const molt_message& b) noexcept {
+  return a.key == b.key && std::string_view{a.name} == b.name && same(*a.payload, *b.payload);
+}
+/// Whether a message has no reply, by its key.
+constexpr bool is_cast_by_key(const molt_message& message) noexcept {
+  fnv1a key;
+  key.text(message.name);
+  key.byte(0);
+  key.u64(message.payload->fingerprint);
+  key.u64(0);
+  return key.value == message.key;
+}
+
+/// Distinct schemas or messages in the order of their first appearance.
 template <class T, std::size_t Capacity>
 struct index_of {
   std::array<const T*, Capacity> items{};
@@ -26,7 +43,7 @@ struct index_of {
   }
   [[nodiscard]] constexpr std::uint32_t find(const T* item) const noexcept {
     std::uint32_t i = 0;
-    while (i < size && items[i] != item) ++i;
+    while (i < size && !same(*items[i], *item)) ++i;
     return i;
   }
 };
@@ -103,7 +120,7 @@ struct note_encoder {
       for (std::uint32_t h = 0; h < type.handler_count; ++h) {
         messages.add(type.handlers[h].message);
         schemas.add(type.handlers[h].message->payload);
-        if (const molt_schema* reply = type.handlers[h].message->reply; reply != nullptr) schemas.add(reply);
+        if (!is_cast_by_key(*type.handlers[h].message)) schemas.add(type.handlers[h].message->reply);
       }
       add_ends(type.state_edges, type.state_edge_count);
       add_ends(type.message_edges, type.message_edge_count);
@@ -158,7 +175,7 @@ struct note_encoder {
       note.record(3, [&] {
         note.u64(message.key);
         note.u32(schemas.find(message.payload));
-        note.u32(message.reply == nullptr ? 0xffffffffU : schemas.find(message.reply));
+        note.u32(is_cast_by_key(message) ? 0xffffffffU : schemas.find(message.reply));
         note.str(message.name);
       });
     }
