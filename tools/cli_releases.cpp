@@ -77,9 +77,11 @@ int report_change(const settings& with, const json::value& body, bool going_back
     print_json(body);
     return exit_code;
   }
-  const std::string summary = from + " -> " + to + " in " + duration_text(number_of(body, "total_ms")) + ", " +
-                              count_text(number_of(body, "servers_migrated")) + " servers migrated (" +
-                              text_of(body, "way") + ")";
+  const std::string migrated = count_text(number_of(body, "servers_migrated"));
+  std::string summary = from + " -> " + to + " in " + duration_text(number_of(body, "total_ms")) + ", " + migrated +
+                        (migrated == "1" ? " server" : " servers") + " migrated (" + text_of(body, "way") + ")";
+  if (const auto longest = number_of(body, "largest_migration_ms"); longest > 0.0)
+    summary += ", at most " + duration_text(longest) + " each";
   const colour how = exit_code == exit_done ? colour::green : colour::red;
   std::printf("%s  %s\n", paint(how, outcome).c_str(), summary.c_str());
   print_types(body);
@@ -194,8 +196,11 @@ int plan(const settings& with, const plan_request& request) {
   const std::string to = text_of(got.body, "to");
   if (!from.empty() || !to.empty()) std::printf("%s -> %s\n", from.c_str(), to.c_str());
   print_types(got.body);
+  for (const auto& type : items_of(got.body, "back"))
+    for (const auto& loss : items_of(type, "losses"))
+      std::printf("%s loses %s\n", paint(colour::yellow, "rolling back").c_str(), loss_text(loss).c_str());
+  if (flag_of(got.body, "one_way")) std::printf("%s there is no way back\n", paint(colour::yellow, "one way:").c_str());
   print_lines(items_of(got.body, "notes"), "note:", colour::dim);
-  std::fflush(stdout);
   print_lines(problems, "problem:", colour::red);
   if (!problems.empty())
     suggest(with, "an upgrade would be refused, with nothing changed");
