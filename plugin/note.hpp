@@ -79,11 +79,11 @@ struct note_writer {
     u32(static_cast<std::uint32_t>(value & 0xffffffffU));
     u32(static_cast<std::uint32_t>(value >> 32U));
   }
-  constexpr void str(const char* text) noexcept {
-    const std::string_view view = text == nullptr ? std::string_view{} : std::string_view{text};
-    u32(static_cast<std::uint32_t>(view.size()));
-    out.put(view);
+  constexpr void str(std::string_view text) noexcept {
+    u32(static_cast<std::uint32_t>(text.size()));
+    out.put(text);
   }
+  constexpr void str_or_empty(const char* text) noexcept { str(text == nullptr ? std::string_view{} : text); }
   constexpr void pad(std::size_t from) noexcept {
     while ((out.size - from) % 4 != 0) out.put('\0');
   }
@@ -207,8 +207,8 @@ struct note_encoder {
         note.u32(schemas.find(edges[e].from));
         note.u32(schemas.find(edges[e].to));
         note.u32(edges[e].flags);
-        note.str(edges[e].loss);
-        note.str(edges[e].loss_text);
+        note.str_or_empty(edges[e].loss);
+        note.str_or_empty(edges[e].loss_text);
       });
     }
   }

@@ -70,11 +70,11 @@ struct any_member {
   requires(!std::is_base_of_v<Member, T> && !std::is_same_v<Member, T>) operator Member() const noexcept;
 };
 
-/// Converts to a base of T as well.
+/// Converts only to a base of T.
 template <class T>
-struct any_member_or_base {
-  template <class Member>
-  requires(!std::is_same_v<Member, T>) operator Member() const noexcept;
+struct any_base {
+  template <class Base>
+  requires(std::is_base_of_v<Base, T> && !std::is_same_v<Base, T>) operator Base() const noexcept;
 };
 
 template <class T, class Any, std::size_t... Before>
@@ -129,7 +129,7 @@ constexpr std::size_t member_count_of() {
     constexpr std::size_t most = sizeof(T) < initialisers_max ? sizeof(T) + 1 : initialisers_max;
     constexpr std::size_t total = count_initialisers<T, any_member<T>, most>();
     static_assert(
-        total != 0 || count_initialisers<T, any_member_or_base<T>, most>() == 0,
+        !takes<T, any_base<T>>(std::index_sequence<0>{}),
         "molt: this type derives from another one, so its members cannot be listed: make the base a member, or "
         "give the type its own serialize");
     constexpr std::size_t count = count_members<T, total>();
