@@ -10,7 +10,7 @@ namespace molt::servers::fence {
 
 namespace {
 
-long membarrier(int command) noexcept { return syscall(SYS_membarrier, command, 0U, 0); }
+[[maybe_unused]] long membarrier(int command) noexcept { return syscall(SYS_membarrier, command, 0U, 0); }
 
 }  // namespace
 

@@ -1,0 +1,236 @@
+// Messages between servers, and servers themselves: what they cost, beside the same work done otherwise.
+//
+//   molt_bench_messaging [--json FILE]      (else on stdout)
+//
+// Each figure is the median of several runs, in which molt and its peers take turns.
+#include "bench/messaging/counter.hpp"
+#include "bench/messaging/peers.hpp"
+#include "server/runtime.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using namespace std::chrono_literals;
+using clock_type = std::chrono::steady_clock;
+namespace servers = molt::servers;
+
+double since(clock_type::time_point begin) { return std::chrono::duration<double>(clock_type::now() - begin).count(); }
+
+class counting_release final : public servers::release {
+ public:
+  void adopt(servers::resting_server&) const noexcept override {}
+  [[nodiscard]] const servers::server_type* find_type(std::string_view) const noexcept override { return type_.get(); }
+
+ private:
+  std::shared_ptr<const servers::server_type> type_ =
+      servers::server_type::make(counting::server_type(), "1.0.0", nullptr);
+};
+
+struct molt_node {
+  explicit molt_node(unsigned threads) : on{with(threads)} { on.switch_to(std::make_shared<counting_release>()); }
+  static servers::options with(unsigned threads) {
+    servers::options given;
+    given.pool_threads = threads;
+    return given;
+  }
+  molt_ref start() { return *on.start("counting.server", "", {}); }
+  template <class M>
+  std::int64_t call(molt_ref to, M message) {
+    std::int64_t reply = 0;
+    on.call(to, molt::message_of<M>(), &message, &reply, 0ns, nullptr);
+    return reply;
+  }
+  template <class M>
+  void cast(molt_ref to, M message) {
+    while (on.cast(to, molt::message_of<M>(), &message) == MOLT_OVERLOADED) std::this_thread::yield();
+  }
+  void wait_for(molt_ref server, std::int64_t value) {
+    while (call(server, counting::add{0}) != value) std::this_thread::sleep_for(20us);
+  }
+  servers::runtime on;
+};
+
+double molt_calls(std::int64_t count) {
+  molt_node node{1};
+  const auto server = node.start();
+  counting::add message;
+  std::int64_t reply = 0;
+  const auto begin = clock_type::now();
+  for (std::int64_t i = 0; i < count; ++i)
+    node.on.call(server, molt::message_of<counting::add>(), &message, &reply, 0ns, nullptr);
+  const double seconds = since(begin);
+  if (reply != count) std::abort();
+  return seconds;
+}
+
+double mutex_calls(std::int64_t count) {
+  std::mutex mutex;
+  const auto counter = counting::make_counter();
+  std::thread other{[] {}};  // so that the process is one with threads
+  other.join();
+  std::int64_t reply = 0;
+  const auto begin = clock_type::now();
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::lock_guard lock{mutex};
+    reply = counter->add(1);
+  }
+  const double seconds = since(begin);
+  if (reply != count) std::abort();
+  return seconds;
+}
+
+double molt_casts(std::int64_t count) {
+  molt_node node{1};
+  const auto server = node.start();
+  const auto begin = clock_type::now();
+  for (std::int64_t i = 0; i < count; ++i) node.cast(server, counting::bump{});
+  node.wait_for(server, count);
+  return since(begin);
+}
+
+double molt_pingpong(std::int64_t rounds) {
+  molt_node node{2};
+  const auto a = node.start();
+  const auto b = node.start();
+  node.call(a, counting::meet{molt::ref{b.bits}});
+  node.call(b, counting::meet{molt::ref{a.bits}});
+  const auto begin = clock_type::now();
+  node.cast(a, counting::ball{rounds * 2 - 1});
+  // Asks seldom, so as not to be the load itself.
+  for (;;) {
+    std::this_thread::sleep_for(200us);
+    if (node.call(a, counting::add{0}) + node.call(b, counting::add{0}) == rounds * 2) break;
+  }
+  return since(begin);
+}
+
+double molt_spawn(std::int64_t count, std::size_t& bytes) {
+  molt_node node{2};
+  const auto before = peers::resident_bytes();
+  const auto begin = clock_type::now();
+  for (std::int64_t i = 0; i < count; ++i) node.start();
+  const double seconds = since(begin);
+  bytes = peers::resident_bytes() - before;
+  return seconds;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+struct result {
+  std::string name;
+  std::string unit;
+  std::map<std::string, std::vector<double>> runs;  // by who; molt's own under ""
+};
+
+std::string text_of(const result& measured) {
+  const auto number = [](double value) {
+    char text[64];
+    std::snprintf(text, sizeof text, "%.6g", value);
+    return std::string{text};
+  };
+  const double own = median(measured.runs.at(""));
+  std::string peer_text;
+  std::string ratio_text;
+  for (const auto& [who, values] : measured.runs) {
+    if (who.empty()) continue;
+    const double theirs = median(values);
+    peer_text += (peer_text.empty() ? "" : ", ") + ("\"" + who + "\": ") + number(theirs);
+    ratio_text += (ratio_text.empty() ? "" : ", ") + ("\"" + who + "\": ") + number(own / theirs);
+  }
+  return "{\"name\": \"" + measured.name + "\", \"value\": " + number(own) + ", \"unit\": \"" + measured.unit +
+         "\", \"peers\": {" + peer_text + "}, \"ratio\": {" + ratio_text + "}}";
+}
+
+/// Runs each in turn; `count` things per run, `fewer` of them for what is slow.
+result measure(const std::string& name, bool latency, int runs,
+               const std::map<std::string, std::pair<std::int64_t, std::function<double(std::int64_t)>>>& candidates) {
+  result measured{name, latency ? "ns" : "1/s", {}};
+  for (int run = 0; run < runs; ++run)
+    for (const auto& [who, what] : candidates) {
+      const auto& [count, work] = what;
+      const double seconds = work(count);
+      measured.runs[who].push_back(latency ? seconds * 1e9 / static_cast<double>(count)
+                                           : static_cast<double>(count) / seconds);
+    }
+  return measured;
+}
+
+}  // namespace
+
+std::size_t peers::resident_bytes() {
+  std::size_t total = 0;
+  std::size_t resident = 0;
+  std::FILE* const from = std::fopen("/proc/self/statm", "r");
+  if (from == nullptr || std::fscanf(from, "%zu %zu", &total, &resident) != 2) std::abort();
+  std::fclose(from);
+  return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+}
+
+int main(int argc, char** argv) {
+  const bool smoke = std::getenv("MOLT_BENCH_SMOKE") != nullptr;
+  const std::int64_t scale = smoke ? 1000 : 1;
+  const int runs = smoke ? 1 : 7;
+  std::vector<result> results;
+  using candidates = std::map<std::string, std::pair<std::int64_t, std::function<double(std::int64_t)>>>;
+
+  // Memory first, while the heap is fresh.
+  const std::int64_t spawned = 1'000'000 / scale;
+  result spawn{"spawn.1M", "1/s", {}};
+  result bytes{"spawn.1M.bytes", "B", {}};
+  const auto count_spawn = [&](const std::string& who, double (*work)(std::int64_t, std::size_t&)) {
+    std::size_t taken = 0;
+    const double seconds = work(spawned, taken);
+    spawn.runs[who].push_back(static_cast<double>(spawned) / seconds);
+    if (bytes.runs[who].empty())
+      bytes.runs[who].push_back(static_cast<double>(taken) / static_cast<double>(spawned) - sizeof(counting::state));
+  };
+  for (int run = 0; run < (smoke ? 1 : 3); ++run) {
+    count_spawn("", molt_spawn);
+#if defined(MOLT_BENCH_CAF)
+    count_spawn("caf", peers::caf::spawn);
+#endif
+  }
+
+  candidates calls{{"", {20'000'000 / scale, molt_calls}},
+                   {"std_mutex", {20'000'000 / scale, mutex_calls}},
+                   {"asio", {50'000 / scale, peers::asio::calls}}};
+  candidates casts{{"", {10'000'000 / scale, molt_casts}}, {"asio", {1'000'000 / scale, peers::asio::casts}}};
+  candidates pingpong{{"", {2'000'000 / scale, molt_pingpong}}, {"asio", {200'000 / scale, peers::asio::pingpong}}};
+#if defined(MOLT_BENCH_CAF)
+  calls["caf"] = {50'000 / scale, peers::caf::calls};
+  casts["caf"] = {500'000 / scale, peers::caf::casts};
+  pingpong["caf"] = {200'000 / scale, peers::caf::pingpong};
+#endif
+  results.push_back(measure("call.idle", true, runs, calls));
+  results.push_back(measure("cast.1to1", false, runs, casts));
+  results.push_back(measure("pingpong", false, runs, pingpong));
+  results.push_back(std::move(spawn));
+  results.push_back(std::move(bytes));
+
+  std::FILE* const out = argc == 3 && std::strcmp(argv[1], "--json") == 0 ? std::fopen(argv[2], "w") : stdout;
+  if (out == nullptr || (argc != 1 && argc != 3)) {
+    std::fprintf(stderr, "usage: molt_bench_messaging [--json FILE]\n");
+    return 2;
+  }
+  std::fputs("{\"results\": [\n", out);
+  for (std::size_t i = 0; i < results.size(); ++i)
+    std::fprintf(out, "  %s%s\n", text_of(results[i]).c_str(), i + 1 < results.size() ? "," : "");
+  std::fputs("]}\n", out);
+  return 0;
+}

@@ -1,0 +1,34 @@
+#include "bench/messaging/counter.hpp"
+
+namespace counting {
+
+namespace {
+
+class plain_counter final : public counter {
+ public:
+  std::int64_t add(std::int64_t by) override { return value_ += by; }
+
+ private:
+  std::int64_t value_ = 0;
+};
+
+struct server : molt::server<state> {
+  using messages = molt::messages<add, bump, meet, ball>;
+  std::int64_t handle_call(molt::context&, const add& m) { return self().value += m.by; }
+  void handle_cast(molt::context&, const bump& m) { self().value += m.by; }
+  std::int64_t handle_call(molt::context&, const meet& m) {
+    self().peer = m.peer;
+    return 0;
+  }
+  void handle_cast(molt::context& ctx, const ball& m) {
+    ++self().value;
+    if (m.left > 0) static_cast<void>(ctx.cast(self().peer, ball{m.left - 1}));
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<counter> make_counter() { return std::make_unique<plain_counter>(); }
+const molt_server_type& server_type() { return molt::server_type_of<server, "counting">(); }
+
+}  // namespace counting

@@ -1,0 +1,39 @@
+// What is called: the same addition as a molt server and as a virtual function, both in one shared object.
+#pragma once
+
+#include <molt/plugin.hpp>
+
+#include <cstdint>
+#include <memory>
+
+namespace counting {
+
+struct state {
+  std::int64_t value = 0;
+  molt::ref peer;
+};
+struct add {
+  using reply = std::int64_t;
+  std::int64_t by = 1;
+};
+struct bump {
+  std::int64_t by = 1;
+};
+struct meet {
+  using reply = std::int64_t;
+  molt::ref peer;
+};
+struct ball {
+  std::int64_t left = 0;
+};  // cast back and forth until none are left
+
+class counter {
+ public:
+  virtual ~counter() = default;
+  virtual std::int64_t add(std::int64_t by) = 0;
+};
+std::unique_ptr<counter> make_counter();
+
+const molt_server_type& server_type();
+
+}  // namespace counting
