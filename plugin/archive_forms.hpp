@@ -66,7 +66,7 @@ void output_archive::save_native(const T& value) {
     const detail::depth_guard deeper{depth_};
     if (value.valueless_by_exception()) throw std::runtime_error{"a variant holds no value after an exception"};
     save_size(value.index());
-    std::visit([this](const auto& alternative) { save(alternative); }, value);
+    std::visit([this](const auto& alternative) { this->save(alternative); }, value);
   } else if constexpr (what == form::array) {
     for (const auto& element : value) save(element);
   } else {
