@@ -1,0 +1,165 @@
+// What the control socket asks: routes, status, lists; everything else about servers is the node's to answer.
+#include "node/api_error.hpp"
+#include "node/http_client.hpp"
+#include "node/json_codec.hpp"
+#include "tools/moltd_daemon.hpp"
+
+#include <boost/json.hpp>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace molt::daemon {
+namespace {
+
+namespace json = boost::json;
+using node::http_request;
+using node::http_response;
+
+constexpr milliseconds status_timeout{2000};
+constexpr milliseconds servers_timeout{30'000};
+constexpr std::int64_t call_timeout_default_ms = 5000;
+constexpr std::int64_t call_timeout_most_ms = 3'600'000;
+constexpr milliseconds call_grace{2000};
+
+http_response respond(const json::object& body) { return {200, json::serialize(body), "application/json"}; }
+
+json::value or_null(const std::string& text) { return text.empty() ? json::value(nullptr) : json::value(text); }
+
+json::object object_of(const releases::past_transition& past) {
+  return {{"kind", releases::to_string(past.kind)},       {"from", or_null(past.from)},
+          {"to", past.to},                                {"outcome", releases::to_string(past.outcome)},
+          {"started_at", past.started_at},                {"finished_at", past.finished_at},
+          {"detail", past.detail}};
+}
+
+/// The body as an object; nothing is an empty one.
+result<json::object> object_in(const http_request& asked) {
+  if (asked.body.empty()) return json::object{};
+  MOLT_TRY(json::value value, node::parse_json(asked.body));
+  if (!value.is_object()) return error{reason::invalid_argument, "the body is no JSON object"};
+  return std::move(value.get_object());
+}
+
+/// As long as the call may take, and then a little for the way.
+milliseconds timeout_of(const json::object& call) {
+  std::int64_t timeout = call_timeout_default_ms;
+  if (const auto* given = call.if_contains("timeout_ms"); given != nullptr && given->is_int64() && given->get_int64() > 0)
+    timeout = std::min(given->get_int64(), call_timeout_most_ms);
+  return milliseconds{timeout} + call_grace;
+}
+
+error no_node() {
+  return {reason::unreachable, "no node is running", "molt status says why; molt upgrade RELEASE starts one"};
+}
+
+}  // namespace
+
+http_response daemon::answer(const http_request& asked) {
+  auto answered = dispatch(asked);
+  if (asked.method != "GET") spdlog::debug("{} {}: {}", asked.method, asked.path, answered.status);
+  return answered;
+}
+
+http_response daemon::dispatch(const http_request& asked) {
+  constexpr std::string_view releases_path = "/v1/releases";
+  const auto wrong_method = [&](std::string_view expected) {
+    auto refusal = node::error_response(
+        {reason::invalid_argument, asked.path + ": expected " + std::string{expected} + ", got " + asked.method});
+    refusal.status = 405;
+    return refusal;
+  };
+  const bool get = asked.method == "GET";
+  if (asked.path == "/v1/status") return get ? get_status() : wrong_method("GET");
+  if (asked.path == "/v1/history") return get ? get_history() : wrong_method("GET");
+  if (asked.path == "/v1/servers") return get ? forward(asked, servers_timeout) : wrong_method("GET");
+  if (asked.path == releases_path && get) return get_releases();
+  if (asked.path.starts_with(releases_path) && asked.path.size() > releases_path.size() + 1 &&
+      asked.path[releases_path.size()] == '/')
+    return asked.method == "DELETE" ? delete_release(std::string_view{asked.path}.substr(releases_path.size() + 1))
+                                    : wrong_method("DELETE");
+  const bool known = asked.path == releases_path || asked.path == "/v1/plan" || asked.path == "/v1/upgrade" ||
+                     asked.path == "/v1/rollback" || asked.path == "/v1/commit" || asked.path == "/v1/call";
+  if (!known) return node::error_response({reason::not_found, asked.path + ": no such path"});
+  if (asked.method != "POST") return wrong_method(asked.path == releases_path ? "GET or POST" : "POST");
+  auto body = object_in(asked);
+  if (!body) return node::error_response(body.error(), node::exit_code::refused);
+  if (asked.path == releases_path) return post_release(*body);
+  if (asked.path == "/v1/plan") return post_plan(std::move(*body));
+  if (asked.path == "/v1/upgrade") return post_upgrade(std::move(*body));
+  if (asked.path == "/v1/rollback") return post_rollback(std::move(*body));
+  if (asked.path == "/v1/commit") return post_commit();
+  return forward(asked, timeout_of(*body));
+}
+
+http_response daemon::forward(const http_request& asked, milliseconds timeout) const {
+  std::string target = asked.path;
+  char separator = '?';
+  for (const auto& [name, value] : asked.query) {
+    target += separator;
+    separator = '&';
+    for (const std::string_view text : {std::string_view{name}, std::string_view{"="}, std::string_view{value}}) {
+      for (const char c : text) {
+        constexpr const char* digits = "0123456789ABCDEF";
+        const auto byte = static_cast<unsigned char>(c);
+        const bool plain = std::isalnum(byte) != 0 || c == '.' || c == '_' || c == '-' || c == '~' || text == "=";
+        if (plain) target += c;
+        else (target += '%') += {digits[byte >> 4U], digits[byte & 15U]};
+      }
+    }
+  }
+  auto answered = ask_node(asked.method, target, asked.body, timeout);
+  if (answered) return *answered;
+  return node::error_response(answered.error().why() == reason::unreachable ? no_node() : answered.error());
+}
+
+http_response daemon::get_status() {
+  json::object body;
+  if (const auto answered = ask_node("GET", "/v1/status", "", status_timeout); answered && answered->status == 200)
+    if (auto parsed = node::parse_json(answered->body); parsed && parsed->is_object()) body = std::move(parsed->get_object());
+  for (const char* count : {"servers", "connections"})
+    if (!body.contains(count)) body[count] = 0;
+  if (!body.contains("listeners")) body["listeners"] = json::array{};
+  if (!body.contains("upgrade")) body["upgrade"] = nullptr;
+  const lock held{mutex_};
+  const auto running = store_.running();
+  const auto found = running.empty() ? result<releases::release_record>{error{}} : store_.find(running);
+  body["node"] = {{"state", to_string(state_)},
+                  {"pid", process_ ? json::value(process_->pid()) : json::value(nullptr)},
+                  {"restarts", restarts_}};
+  body["release"] = {{"current", or_null(running)},
+                     {"permanent", or_null(store_.permanent())},
+                     {"parent", or_null(found ? found->parent : "")},
+                     {"probation", store_.in_probation()}};
+  body["attention"] = or_null(store_.attention());
+  body["transition"] = nullptr;
+  if (const auto& under_way = store_.in_flight())
+    body["transition"] = {{"kind", releases::to_string(under_way->kind)},
+                          {"from", or_null(under_way->from)},
+                          {"to", under_way->to},
+                          {"phase", releases::to_string(under_way->phase)},
+                          {"started_at", under_way->started_at}};
+  return respond(body);
+}
+
+http_response daemon::get_releases() {
+  json::array all;
+  const lock held{mutex_};
+  for (const auto& release : store_.releases())
+    all.push_back({{"id", release.id},
+                   {"name", release.name},
+                   {"version", release.version},
+                   {"status", releases::to_string(release.status)},
+                   {"parent", or_null(release.parent)},
+                   {"installed_at", release.installed_at}});
+  return respond({{"releases", std::move(all)}});
+}
+
+http_response daemon::get_history() {
+  json::array all;
+  const lock held{mutex_};
+  for (const auto& past : store_.history()) all.push_back(object_of(past));
+  return respond({{"history", std::move(all)}});
+}
+
+}  // namespace molt::daemon

@@ -1,0 +1,380 @@
+// What the control socket changes: installing, removing, planning, upgrading, rolling back, committing.
+//
+//   journalled          then
+//   planned             the release is verified; its new listening sockets are opened and handed to the node
+//   switching           the node is told; it may run either release from here on
+//   (transition gone)   the outcome is in the history, and the answer is sent
+#include "node/api_error.hpp"
+#include "node/http_client.hpp"
+#include "node/json_codec.hpp"
+#include "releases/package.hpp"
+#include "tools/moltd_daemon.hpp"
+
+#include <boost/json.hpp>
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+namespace molt::daemon {
+namespace {
+
+namespace json = boost::json;
+using node::exit_code;
+using node::http_response;
+using releases::transition_kind;
+using releases::transition_outcome;
+
+constexpr milliseconds change_timeout = std::chrono::hours{6};  ///< the node bounds its own steps; this ends a hang for ever
+constexpr milliseconds plan_timeout = std::chrono::minutes{2};
+constexpr milliseconds commit_timeout = std::chrono::minutes{2};
+constexpr milliseconds status_timeout{2000};
+constexpr milliseconds fds_timeout{5000};
+constexpr milliseconds resolve_interval{50};
+
+http_response respond(const json::object& body) { return {200, json::serialize(body), "application/json"}; }
+
+/// Refused before anything was changed, whatever the reason.
+http_response refused(const error& why) {
+  const bool unreachable = why.why() == reason::unreachable || why.why() == reason::stopping;
+  return node::error_response(why, unreachable ? exit_code::unreachable : exit_code::refused);
+}
+
+/// The member, taken out of the object; empty if it is not there.
+result<std::string> take_text(json::object& body, std::string_view key) {
+  const auto found = body.find(key);
+  if (found == body.end()) return std::string{};
+  if (!found->value().is_string()) return error{reason::invalid_argument, std::string{key} + ": expected a string"};
+  std::string text{found->value().get_string()};
+  body.erase(found);
+  return text;
+}
+
+result<std::string> take_release(json::object& body) {
+  MOLT_TRY(auto name, take_text(body, "release"));
+  if (name.empty()) return error{reason::invalid_argument, "release: expected the release's id, as in \"kv-1.0.0\""};
+  return name;
+}
+
+std::string text_at(const json::value& value, std::string_view key) {
+  if (!value.is_object()) return {};
+  const auto* found = value.get_object().if_contains(key);
+  return found != nullptr && found->is_string() ? std::string{std::string_view{found->get_string()}} : std::string{};
+}
+
+/// The problems and failures of a report in one line, for the history.
+std::string detail_of(const json::value& report) {
+  std::string text;
+  const auto add = [&](const std::string& piece) {
+    if (!piece.empty() && text.size() < 1000) text += (text.empty() ? "" : "; ") + piece;
+  };
+  const auto* object = report.if_object();
+  if (object == nullptr) return text;
+  if (const auto* problems = object->if_contains("problems"); problems != nullptr && problems->is_array())
+    for (const auto& each : problems->get_array())
+      if (each.is_string()) add(std::string{std::string_view{each.get_string()}});
+  if (const auto* failures = object->if_contains("failures"); failures != nullptr && failures->is_array())
+    for (const auto& each : failures->get_array()) add(text_at(each, "server") + ": " + text_at(each, "error"));
+  return text;
+}
+
+transition_outcome outcome_named(std::string_view name) noexcept {
+  if (name == "done") return transition_outcome::done;
+  if (name == "refused") return transition_outcome::refused;
+  if (name == "rolled_back") return transition_outcome::rolled_back;
+  return transition_outcome::needs_attention;
+}
+
+}  // namespace
+
+result<http_response> daemon::ask_node(std::string_view method, std::string_view target, std::string_view body,
+                                       milliseconds timeout) const {
+  return node::request(node_socket_, method, target, body, timeout);
+}
+
+// -- The store's content
+
+http_response daemon::post_release(const json::object& asked) {
+  json::object body = asked;
+  auto path = take_text(body, "path");
+  if (!path) return refused(path.error());
+  if (path->empty() || path->front() != '/') return refused({reason::invalid_argument, "path: expected an absolute path"});
+  const std::unique_lock installing{installing_, std::try_to_lock};
+  if (!installing) return refused({reason::busy, "another release is being installed", "try again when it is done"});
+  const auto staged = store_.stage(*path);
+  if (!staged) return refused(staged.error());
+  const lock held{mutex_};
+  const auto id = store_.admit(*staged);
+  if (!id) return refused(id.error());
+  spdlog::info("installed {} from {}", *id, *path);
+  return respond({{"id", *id}});
+}
+
+http_response daemon::delete_release(std::string_view name) {
+  const lock held{mutex_};
+  const auto release = store_.find(name);
+  if (!release) return refused(release.error());
+  if (auto removed = store_.remove(release->id); !removed) return refused(removed.error());
+  spdlog::info("removed {}", release->id);
+  return respond({{"id", release->id}});
+}
+
+// -- Asking what would happen
+
+/// Whether the node still has that release as its parent in memory; after a commit or a restart it has not.
+result<bool> daemon::node_can_roll_back_to(std::string_view release) const {
+  MOLT_TRY(const auto status, ask_node("GET", "/v1/status", "", status_timeout));
+  MOLT_TRY(const json::value body, node::parse_json(status.body));
+  const auto* object = body.if_object();
+  const auto* about = object == nullptr ? nullptr : object->if_contains("release");
+  return about != nullptr && text_at(*about, "parent") == release;
+}
+
+http_response daemon::post_plan(json::object body) {
+  bool back = false;
+  if (const auto found = body.find("rollback"); found != body.end()) {
+    back = found->value().is_bool() && found->value().get_bool();
+    body.erase(found);
+  }
+  lock held{mutex_};
+  result<releases::release_record> target = error{};
+  if (back) {
+    target = store_.rollback_target();
+  } else {
+    const auto name = take_release(body);
+    if (!name) return refused(name.error());
+    target = store_.find(*name);
+  }
+  if (!target) return refused(target.error());
+  const auto folder = store_.folder_of(target->id);
+  held.unlock();
+  if (back) {
+    const auto in_memory = node_can_roll_back_to(target->id);
+    if (!in_memory) return refused(in_memory.error());
+    if (*in_memory) body["rollback"] = true;
+  }
+  if (!body.contains("rollback")) body["release_dir"] = folder.string();
+  auto planned = ask_node("POST", "/v1/plan", json::serialize(body), plan_timeout);
+  return planned ? *planned : refused(planned.error());
+}
+
+// -- Changing the release
+
+http_response daemon::post_upgrade(json::object body) {
+  change wanted;
+  const auto name = take_release(body);
+  if (!name) return refused(name.error());
+  {
+    const lock held{mutex_};
+    const auto target = store_.find(*name);
+    if (!target) return refused(target.error());
+    wanted.from = store_.running();
+    wanted.to = target->id;
+    wanted.kind = wanted.from.empty() ? transition_kind::start : transition_kind::upgrade;
+  }
+  wanted.body = std::move(body);
+  return run_change(wanted);
+}
+
+http_response daemon::post_rollback(json::object body) {
+  change wanted;
+  {
+    const lock held{mutex_};
+    const auto target = store_.rollback_target();
+    if (!target) return refused(target.error());
+    wanted.from = store_.running();
+    wanted.to = target->id;
+    wanted.kind = transition_kind::rollback;
+  }
+  wanted.body = std::move(body);
+  return run_change(wanted);
+}
+
+http_response daemon::run_change(change& wanted) {
+  const std::unique_lock changing{changing_, std::try_to_lock};
+  if (!changing) return refused({reason::busy, "another change of the release is under way", "molt status shows it"});
+  lock held{mutex_};
+  if (state_ == node_state::starting || state_ == node_state::backing_off)
+    return refused({reason::busy, "the node is starting", "try again in a moment"});
+  if (state_ == node_state::stopping) return refused({reason::stopping, "moltd is stopping"});
+  if (adopted_mid_change_) return refused({reason::busy, "the node is in the middle of a change that an earlier moltd began"});
+  // Journalled first, so that a second request, and a crash from here on, find it.
+  if (auto begun = store_.begin_transition(wanted.kind, wanted.to); !begun) return refused(begun.error());
+  wanted.from = store_.in_flight()->from;
+  const bool cold = state_ == node_state::down;
+  const auto folder = store_.folder_of(wanted.to);
+  held.unlock();
+  spdlog::info("{} to {} begins", releases::to_string(wanted.kind), wanted.to);
+  if (auto whole = releases::verify_contents(folder); !whole) {
+    held.lock();
+    if (auto ended = store_.finish_transition(transition_outcome::refused, whole.error().text()); !ended)
+      spdlog::error("{}", ended.error().text());
+    return refused(whole.error());
+  }
+  return cold ? change_cold(wanted) : change_live(wanted);
+}
+
+/// No node runs: nothing to move. The wanted release is started; the loop ends the transition.
+http_response daemon::change_cold(change& wanted) {
+  const auto begun = clock::now();
+  lock held{mutex_};
+  if (auto switching = store_.begin_switch(); !switching) return refused(switching.error());
+  cold_target_ = wanted.to;
+  wanted_ = true;
+  wake();
+  changed_.wait(held, [&] { return !store_.in_flight() || state_ == node_state::stopping; });
+  if (store_.running() != wanted.to)
+    return node::error_response({reason::needs_attention, wanted.to + " could not be started", store_.attention()},
+                                exit_code::needs_attention);
+  const std::chrono::duration<double, std::milli> took = clock::now() - begun;
+  return respond({{"result", "done"},
+                  {"from", wanted.from},
+                  {"to", wanted.to},
+                  {"total_ms", took.count()},
+                  {"way", "keep"},
+                  {"types", json::array{}},
+                  {"servers_migrated", 0},
+                  {"failures", json::array{}},
+                  {"problems", json::array{}},
+                  {"notes", json::array{"no node was running, so the release was started without state"}}});
+}
+
+http_response daemon::change_live(change& wanted) {
+  lock held{mutex_};
+  const auto stop = [&](const error& why) {
+    if (!held) held.lock();
+    if (auto ended = store_.finish_transition(transition_outcome::refused, why.text()); !ended)
+      spdlog::error("{}", ended.error().text());
+    spdlog::warn("{} to {} refused: {}", releases::to_string(wanted.kind), wanted.to, why.text());
+    return refused(why);
+  };
+  auto candidate = listeners_for(held, wanted.to);
+  if (!candidate) return stop(candidate.error());
+  std::vector<std::pair<std::string, int>> added;
+  for (const auto& [name, listener] : *candidate) {
+    const auto before = listeners_.find(name);
+    if (before == listeners_.end() || before->second.address != listener.address) added.emplace_back(name, listener.fd.get());
+  }
+  const auto folder = store_.folder_of(wanted.to);
+  held.unlock();
+  if (!added.empty())
+    if (auto given = node::put_fds(node_fd_socket_, added, fds_timeout); !given) return stop(given.error());
+  const char* target = "/v1/upgrade";
+  if (wanted.kind == transition_kind::rollback) {
+    const auto in_memory = node_can_roll_back_to(wanted.to);
+    if (!in_memory) return stop(in_memory.error());
+    if (*in_memory) target = "/v1/rollback";
+  }
+  if (std::string_view{target} == "/v1/upgrade") wanted.body["release_dir"] = folder.string();
+  held.lock();
+  if (!store_.in_flight()) {  // the node ended, and the loop has ended the transition with it
+    held.unlock();
+    return await_resolution(wanted);
+  }
+  if (auto switching = store_.begin_switch(); !switching) return stop(switching.error());
+  held.unlock();
+  const auto answered = ask_node("POST", target, json::serialize(wanted.body), change_timeout);
+  if (!answered) {
+    spdlog::error("{} to {}: {}", releases::to_string(wanted.kind), wanted.to, answered.error().text());
+    return await_resolution(wanted);
+  }
+  return conclude(wanted, *answered, std::move(*candidate));
+}
+
+/// The node has answered: journals what it says.
+http_response daemon::conclude(const change& wanted, const http_response& from_node, listeners candidate) {
+  auto outcome = transition_outcome::refused;
+  std::string detail;
+  std::string runs;
+  if (const auto failed = node::error_of(from_node)) {  // "an error object means that there was no change to speak of"
+    detail = failed->what.text();
+  } else if (const auto report = node::parse_json(from_node.body); report) {
+    outcome = outcome_named(text_at(*report, "result"));
+    detail = detail_of(*report);
+  } else {
+    return await_resolution(wanted);
+  }
+  if (outcome == transition_outcome::needs_attention) {
+    const auto to_runs = ask_node("GET", "/v1/status", "", status_timeout);
+    const auto body = to_runs ? node::parse_json(to_runs->body) : error{};
+    if (body && body->is_object() && body->get_object().contains("release"))
+      runs = text_at(body->get_object().at("release"), "current");
+  }
+  lock held{mutex_};
+  if (!store_.in_flight()) return from_node;  // the node ended right after its answer, and so did the transition
+  if (auto ended = store_.finish_transition(outcome, detail, runs); !ended) {
+    spdlog::error("the outcome could not be journalled: {}", ended.error().text());
+    return node::error_response({reason::needs_attention,
+                                 "the node says " + std::string{releases::to_string(outcome)} +
+                                     ", but it could not be written down: " + ended.error().message(),
+                                 "restart moltd; it asks the node again"},
+                                exit_code::needs_attention);
+  }
+  if (store_.running() == wanted.to) listeners_ = std::move(candidate);
+  changed_.notify_all();
+  spdlog::info("{} from {} to {}: {}{}{}", releases::to_string(wanted.kind), wanted.from, wanted.to,
+               releases::to_string(outcome), detail.empty() ? "" : ": ", detail);
+  const bool settled = !store_.in_probation();
+  held.unlock();
+  // Back on a parent that the node had to load anew: to the node that was a step up, with the release that was left as
+  // its parent. It may forget that one.
+  if (outcome == transition_outcome::done && settled && wanted.body.contains("release_dir")) {
+    const auto forgotten = ask_node("POST", "/v1/commit", "{}", commit_timeout);
+    if (!forgotten) spdlog::warn("the node keeps {}'s code: {}", wanted.from, forgotten.error().text());
+  }
+  return from_node;
+}
+
+/// The connection to the node broke in the middle. Either the node is gone, and the loop ends the transition; or it goes on,
+/// and then its status tells how it ended.
+http_response daemon::await_resolution(const change& wanted) {
+  while (true) {
+    {
+      lock held{mutex_};
+      if (state_ == node_state::stopping)
+        return node::error_response({reason::stopping, "moltd is stopping; the next one finds out how this ended"},
+                                    exit_code::needs_attention);
+      if (!store_.in_flight()) {
+        const auto runs = store_.running();
+        return node::error_response(
+            {reason::needs_attention, "the node ended during the change to " + wanted.to + "; its state is lost",
+             runs.empty() ? "nothing runs" : runs + " was started in its place"},
+            exit_code::needs_attention);
+      }
+      changed_.wait_for(held, resolve_interval);
+    }
+    const auto status = ask_node("GET", "/v1/status", "", status_timeout);
+    const auto body = status ? node::parse_json(status->body) : error{};
+    if (!body || !body->is_object()) continue;
+    const auto* release = body->get_object().if_contains("release");
+    const auto* last = body->get_object().if_contains("upgrade");
+    if (release == nullptr || last == nullptr || (last->is_object() && !last->get_object().contains("result"))) continue;
+    const lock held{mutex_};
+    if (!store_.in_flight()) continue;
+    if (auto resolved = store_.resolve_by(text_at(*release, "current")); !resolved)
+      return node::error_response(resolved.error(), exit_code::needs_attention);
+    if (last->is_object()) return respond(last->get_object());
+    return refused({reason::refused, "the node did not carry out the change to " + wanted.to});
+  }
+}
+
+http_response daemon::post_commit() {
+  const std::unique_lock changing{changing_, std::try_to_lock};
+  if (!changing) return refused({reason::busy, "another change of the release is under way", "molt status shows it"});
+  {
+    const lock held{mutex_};
+    if (!store_.in_probation() || store_.in_flight()) {
+      const auto why = store_.commit();  // it refuses, and says why
+      return why ? respond({}) : refused(why.error());
+    }
+  }
+  // The node first: if something still uses the parent's code, nothing is committed and both sides agree.
+  const auto answered = ask_node("POST", "/v1/commit", "{}", commit_timeout);
+  if (!answered) return refused(answered.error());
+  if (node::error_of(*answered)) return *answered;
+  const lock held{mutex_};
+  if (auto committed = store_.commit(); !committed) return node::error_response(committed.error());
+  spdlog::info("{} is permanent", store_.permanent());
+  return *answered;
+}
+
+}  // namespace molt::daemon

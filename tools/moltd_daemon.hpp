@@ -1,0 +1,161 @@
+// moltd: keeps one molt-node alive on the right release.
+//
+//   node state   event                                next
+//   down         a release is to run                  starting     store: transition journalled before
+//   down         the control socket asks for one      starting
+//   starting     node.sock answers with our pid       running      a start under way is done
+//   starting     ended, or not ready in time          backing_off  (the node is killed first)
+//   running      ended                                backing_off  store: transition and probation end; permanent next
+//   backing_off  the delay is over                    starting
+//   backing_off  more than `intensity` in `period`    down         attention set: an operator must decide
+//   any          SIGTERM, SIGINT                      stopping     the node gets SIGTERM, later SIGKILL
+//   stopping     ended                                (moltd ends)
+//
+// A moltd that finds a node answering at start adopts it (running), with its listening sockets, and ends a transition that an
+// earlier moltd began by what the node says it runs.
+//
+// Invariants: no plugin is ever loaded here; one operation changes the release at a time; the store knows of a transition before
+// the node does; while a node runs, moltd holds the listening sockets of its release.
+#pragma once
+
+#include "base/result.hpp"
+#include "base/unique_fd.hpp"
+#include "node/fd_channel.hpp"
+#include "node/http_server.hpp"
+#include "releases/store.hpp"
+#include "tools/moltd_node_process.hpp"
+
+#include <boost/json/object.hpp>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace molt::daemon {
+
+using clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+struct options {
+  std::filesystem::path store_folder;
+  std::filesystem::path runtime_folder;
+  std::filesystem::path node_program;
+  std::string first_release;             ///< package, folder or id: installed and started when nothing is permanent yet
+  std::vector<std::string> node_arguments;
+  std::size_t intensity = 5;             ///< more ends than this within `period`: moltd gives up
+  milliseconds period{30'000};
+  milliseconds start_timeout{60'000};    ///< until node.sock answers
+  milliseconds stop_timeout{15'000};     ///< between SIGTERM and SIGKILL
+};
+
+enum class node_state { down, starting, running, backing_off, stopping };
+[[nodiscard]] std::string_view to_string(node_state) noexcept;
+
+/// Threading: run() on one thread; answer() on any, several at once.
+class daemon {
+ public:
+  /// Opens the store, adopts a living node or decides what to start, and begins to answer on control.sock.
+  /// Errors: those of store::open and http_server::listen, and of installing the first release.
+  static result<std::unique_ptr<daemon>> start(options);
+  daemon(const daemon&) = delete;
+  daemon& operator=(const daemon&) = delete;
+  ~daemon();
+
+  /// Supervises until `signals` (a signalfd) is readable; then stops the node and returns.
+  void run(int signals);
+
+  [[nodiscard]] node::http_response answer(const node::http_request&);
+
+ private:
+  struct held_listener {
+    releases::listen_address address;
+    unique_fd fd;
+  };
+  using listeners = std::map<std::string, held_listener, std::less<>>;
+  struct change {
+    releases::transition_kind kind{};
+    std::string from;
+    std::string to;
+    boost::json::object body;  ///< for the node, without the release
+  };
+
+  daemon(options, releases::store);
+
+  // moltd_daemon.cpp: starting, watching and ending the node. Those that take a lock say so by their argument.
+  using lock = std::unique_lock<std::mutex>;
+  result<void> decide_what_to_run();
+  result<bool> adopt_running_node();
+  result<void> install_first_release();
+  result<void> check_boot_release();
+  void tick();
+  void spawn_node();
+  result<void> try_spawn(const lock&, const std::string& release);
+  void look_whether_ready();
+  void resolve_adopted();
+  void node_has_ended();
+  void give_up_or_back_off(const lock&, const std::string& why);
+  void begin_stop();
+  [[nodiscard]] milliseconds next_tick() const;
+  void set_state(const lock&, node_state);
+  void note_attention(const lock&, const std::string& text);
+  void wake() const noexcept;
+
+  // moltd_changes.cpp: what the control socket changes.
+  node::http_response post_release(const boost::json::object&);
+  node::http_response delete_release(std::string_view id);
+  node::http_response post_plan(boost::json::object);
+  node::http_response post_upgrade(boost::json::object);
+  node::http_response post_rollback(boost::json::object);
+  node::http_response post_commit();
+  node::http_response run_change(change&);
+  node::http_response change_cold(change&);
+  node::http_response change_live(change&);
+  node::http_response conclude(const change&, const node::http_response& from_node, listeners candidate);
+  node::http_response await_resolution(const change&);
+  result<node::http_response> ask_node(std::string_view method, std::string_view target, std::string_view body,
+                                       milliseconds timeout) const;
+  result<listeners> listeners_for(const lock&, const std::string& release) const;
+  result<bool> node_can_roll_back_to(std::string_view release) const;
+
+  // moltd_api.cpp: what the control socket asks.
+  node::http_response dispatch(const node::http_request&);
+  node::http_response get_status();
+  node::http_response get_releases();
+  node::http_response get_history();
+  node::http_response forward(const node::http_request&, milliseconds timeout) const;
+
+  // Constant after construction
+  const options options_;
+  const std::string node_socket_;
+  const std::string node_fd_socket_;
+  unique_fd wake_;
+
+  std::mutex changing_;    ///< held by the one operation that changes the release
+  std::mutex installing_;  ///< held by the one that stages
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;  ///< node state or transition
+  // Guarded by mutex_
+  releases::store store_;
+  std::optional<node_process> process_;
+  node_state state_ = node_state::down;
+  bool wanted_ = false;           ///< a node should run; false after giving up
+  bool adopted_mid_change_ = false;
+  std::string cold_target_;       ///< what to start instead of the boot release: a start, upgrade or rollback without a node
+  listeners listeners_;
+  std::deque<clock::time_point> ends_;  ///< of nodes, within the period
+  std::size_t restarts_ = 0;
+  clock::time_point deadline_;  ///< starting: until ready; backing_off: until the next start; stopping: until SIGKILL
+
+  std::unique_ptr<node::http_server> control_;  ///< last: its handlers use everything above
+};
+
+}  // namespace molt::daemon
