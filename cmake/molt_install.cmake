@@ -3,7 +3,7 @@
 #   include/molt/<layer>/...       headers, found as "base/result.hpp" and <molt/plugin.hpp>
 #   lib/libmolt_<layer>.a          one library per layer: molt::<layer>
 #   lib/cmake/molt/                moltConfig.cmake, the version, the targets, molt_add_plugin and its version script
-#   bin/molt, bin/moltd, bin/molt-node
+#   bin/molt, bin/moltd, libexec/molt/molt-node
 include(CMakePackageConfigHelpers)
 
 set(molt_config_folder "${CMAKE_INSTALL_LIBDIR}/cmake/molt")
@@ -26,7 +26,7 @@ install(FILES "${PROJECT_BINARY_DIR}/moltConfig.cmake" "${PROJECT_BINARY_DIR}/mo
         DESTINATION "${molt_config_folder}")
 install(FILES LICENSE README.md CHANGELOG.md DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 
-foreach(program IN ITEMS molt moltd molt-node)
+foreach(program IN ITEMS molt moltd)  # molt-node: tools/molt_node.cmake
   if(TARGET ${program})
     install(TARGETS ${program} RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
   endif()
