@@ -163,7 +163,9 @@ constexpr void write_types(text_writer& out, types<T...>, types<Enclosing...>) {
 template <class... Function>
 constexpr void write_functions(text_writer& out, types<Function...>) {
   [[maybe_unused]] constexpr auto without_arguments = [](std::string_view name) {
-    return name.substr(0, name.find('<'));
+    std::size_t size = 0;
+    while (size < name.size() && name[size] != '<') ++size;
+    return name.substr(0, size);
   };
   ((out.put(",="), out.put(without_arguments(type_name<Function>.view()))), ...);
 }
