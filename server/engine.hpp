@@ -65,8 +65,10 @@ struct engine {
   bool run_deferrable(thread_record&, cell&, const molt_handler&, call_envelope&);
   int reply(std::uint64_t token, const molt_schema&, void* value);
   void finish_call(thread_record&, call_envelope&, int status, std::string_view text);
-  int call_direct(thread_record&, cell&, molt_ref, const molt_message&, void* payload, void* reply,
-                  std::int64_t timeout_ns, molt_text* error);
+  int call_direct(thread_record&, cell&, molt_ref, const molt_handler&, void* payload, void* reply, molt_text* error);
+  int call_held(thread_record&, cell&, molt_ref, const molt_message&, void* payload, void* reply,
+                std::int64_t timeout_ns, molt_text* error);
+  int direct_failed(thread_record&, cell&, activation&, int status, molt_text* error);
   int call_at_gate(thread_record&, molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns,
                    molt_text* error);
   void reject(thread_record&, envelope*, int status, std::string_view text);
@@ -218,14 +220,11 @@ class activity {
 /// A handler's place on its thread's stack.
 class frame : public activation {
  public:
-  frame(engine& of, thread_record& me, cell& held) noexcept : activation{me.top, &of, &held}, me_{me} {
+  frame(engine& of, thread_record& me, cell& held) noexcept
+      : activation{me.top, &of, &held, me.depth() + 1, 0}, me_{me} {
     me.top = this;
-    ++me.depth;
   }
-  ~frame() {
-    me_.top = outer;
-    --me_.depth;
-  }
+  ~frame() { me_.top = outer; }
   frame(const frame&) = delete;
   frame& operator=(const frame&) = delete;
 

@@ -46,12 +46,22 @@ int engine::call(molt_ref to, const molt_message& message, void* payload, void* 
 
   int status = MOLT_OK;
   auto expected = word::make(generation_of(to), condition::idle);
-  if (wanted.head.load(std::memory_order_acquire) == mailbox::empty && me.depth < options_.nesting_max &&
-      wanted.word.compare_exchange_strong(expected, word::make(generation_of(to), condition::held, me.id),
-                                          std::memory_order_acquire, std::memory_order_relaxed)) [[likely]]
-    status = call_direct(me, wanted, to, message, payload, reply, timeout_ns, error);
-  else
+  if (wanted.head.load(std::memory_order_acquire) == mailbox::empty && me.depth() < options_.nesting_max) [[likely]] {
+    // The handler is looked up before the server is held: what follows the compare-exchange waits for it. Types live at
+    // least as long as any activation that may have met them.
+    const server_type* const type = wanted.type.load(std::memory_order_acquire);
+    const molt_handler* const handler = type != nullptr ? type->find(message.key) : nullptr;
+    if (!wanted.word.compare_exchange_strong(expected, word::make(generation_of(to), condition::held, me.id),
+                                             std::memory_order_acquire, std::memory_order_relaxed)) [[unlikely]]
+      status = call_waiting(me, wanted, to, message, payload, reply, timeout_ns, error);
+    else if (handler != nullptr && handler->flags == 0 && wanted.type.load(std::memory_order_relaxed) == type &&
+             wanted.seen.load(std::memory_order_relaxed) == current_.load(std::memory_order_acquire)) [[likely]]
+      status = call_direct(me, wanted, to, *handler, payload, reply, error != nullptr ? error : &me.scratch);
+    else
+      status = call_held(me, wanted, to, message, payload, reply, timeout_ns, error);
+  } else {
     status = call_waiting(me, wanted, to, message, payload, reply, timeout_ns, error);
+  }
 
   if (root) {
     gate_.leave(me);
@@ -61,32 +71,46 @@ int engine::call(molt_ref to, const molt_message& message, void* payload, void* 
   return status;
 }
 
-inline int engine::call_direct(thread_record& me, cell& held, molt_ref to, const molt_message& message, void* payload,
-                               void* reply, std::int64_t timeout_ns, molt_text* error) {
+inline int engine::call_direct(thread_record& me, cell& held, molt_ref to, const molt_handler& handler, void* payload,
+                               void* reply, molt_text* error) {
+  activation* const outer = me.top;
+  activation here{outer, this, &held, outer != nullptr ? outer->depth + 1 : 1, 0};
+  me.top = &here;
+  molt_context context{&host_, to, &here};
+  const int status = handler.handle(&context, held.state, payload, reply, error);
+  if (status != MOLT_OK) [[unlikely]]
+    return direct_failed(me, held, here, status, error);
+  count_handled(held);
+  me.top = outer;
+  leave(me, held, word::make(generation_of(to), condition::idle));
+  return MOLT_OK;
+}
+
+int engine::direct_failed(thread_record& me, cell&, activation& here, int status, molt_text* error) {
+  bool ended = false;
+  status = finish_handled(me, here, status, error, ended);
+  me.top = here.outer;
+  return status;
+}
+
+// A server just held, that must first be brought to the current release, or whose message is not an ordinary one.
+int engine::call_held(thread_record& me, cell& held, molt_ref to, const molt_message& message, void* payload,
+                      void* reply, std::int64_t timeout_ns, molt_text* error) {
+  adopt_if_behind(held);
+  const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(message.key);
   const auto idle = word::make(generation_of(to), condition::idle);
+  if (handler != nullptr && handler->flags != 0) {  // may answer later: needs an envelope
+    leave(me, held, idle);
+    return call_waiting(me, held, to, message, payload, reply, timeout_ns, error);
+  }
   bool ended = false;
   int status = MOLT_OK;
   {
     frame here{*this, me, held};
-    adopt_if_behind(held);
-    const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(message.key);
-    if (handler != nullptr && handler->flags == 0) [[likely]] {
-      molt_context context{&host_, to, static_cast<activation*>(&here)};
-      status = handler->handle(&context, held.state, payload, reply, error != nullptr ? error : &me.scratch);
-      if (status == MOLT_OK) [[likely]]
-        count_handled(held);
-      else
-        status = finish_handled(me, here, status, error != nullptr ? error : &me.scratch, ended);
-    } else if (handler == nullptr) {
-      status = handle_converted(me, here, message, payload, reply, error != nullptr ? error : &me.scratch, ended);
-    } else {
-      status = -1;  // may answer later: needs an envelope
-    }
+    status = handle(me, here, message, payload, reply, error != nullptr ? error : &me.scratch, ended);
   }
-  if (ended) [[unlikely]]
-    return status;
-  leave(me, held, idle);
-  return status >= 0 ? status : call_waiting(me, held, to, message, payload, reply, timeout_ns, error);
+  if (!ended) leave(me, held, idle);
+  return status;
 }
 
 int engine::call_at_gate(thread_record& me, molt_ref to, const molt_message& message, void* payload, void* reply,
@@ -366,7 +390,6 @@ bool engine::run_deferrable(thread_record& me, cell& held, const molt_handler& h
   bool ended = false;
   {
     frame here{*this, me, held};
-    here.deferrable = &call;
     here.token = token;
     me.scratch.size = 0;
     molt_context context{&host_, ref_of(held), static_cast<activation*>(&here)};

@@ -282,7 +282,7 @@ void engine::tell_exits(thread_record& me) {
 
 void engine::stop_all() {
   thread_record& me = this_thread();
-  MOLT_ASSERT(me.depth == 0, "a runtime destroyed by one of its own handlers");
+  MOLT_ASSERT(me.depth() == 0, "a runtime destroyed by one of its own handlers");
   while (live_.load() != 0) {
     std::vector<std::pair<std::uint64_t, molt_ref>> newest_first;
     for (std::uint32_t slot = 0; slot < registry_.used(); ++slot) {

@@ -54,7 +54,7 @@ int engine::call_waiting(thread_record& me, cell& wanted, molt_ref to, const mol
 // MOLT_OK: the call is done, well or not. Anything else: given up, and the envelope is not the caller's any more.
 int engine::wait_for(thread_record& me, cell& wanted, call_envelope& call, bool first, std::int64_t deadline_ns,
                      molt_text* error) {
-  const bool may_help = me.depth < options_.nesting_max;
+  const bool may_help = me.depth() < options_.nesting_max;
   for (unsigned i = 0; i < call_spins; ++i) {
     if (call.current() == call_state::done) return MOLT_OK;
     if (may_help) try_help(me, wanted, call);
@@ -81,9 +81,9 @@ void engine::try_help(thread_record& me, cell& wanted, call_envelope& call) {
 // True: done. False: the deadline passed, or `cycle` says who waits for whom.
 bool engine::park(thread_record& me, cell& wanted, call_envelope& call, std::int64_t deadline_ns, std::string& cycle) {
   if (!begin_wait(me, wanted, call, cycle)) return false;
-  const bool root = me.depth == 0;
+  const bool root = me.depth() == 0;
   const bool worker = me.is_worker && !root;
-  const bool may_help = !root && me.depth < options_.nesting_max;
+  const bool may_help = !root && me.depth() < options_.nesting_max;
   if (root) gate_.leave(me);  // runs no handler while it waits
   if (worker) pool_.blocking_begin(me);
   bool done = false;
@@ -158,7 +158,7 @@ bool engine::begin_wait(thread_record& me, cell& wanted, call_envelope& call, st
   std::lock_guard lock{waits_mutex_};
   me.waiting_on = &wanted;
   me.waiting_for = &call;
-  if (me.depth == 0) return true;  // holds nothing that others wait for
+  if (me.depth() == 0) return true;  // holds nothing that others wait for
   std::vector<const cell*> between;
   const cell* at = &wanted;
   for (unsigned steps = 0; steps < chain_max; ++steps) {

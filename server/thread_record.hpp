@@ -18,8 +18,8 @@ struct activation {
   activation* outer = nullptr;
   engine* owner = nullptr;
   cell* running = nullptr;
-  call_envelope* deferrable = nullptr;  // the call being handled, if its handler may defer
-  std::uint64_t token = 0;              // given out by defer()
+  unsigned depth = 1;       // handlers on this stack, with this one
+  std::uint64_t token = 0;  // of the call being handled, if its handler may defer
 };
 
 struct alignas(64) thread_record {
@@ -28,7 +28,6 @@ struct alignas(64) thread_record {
   std::atomic<std::uint64_t> entries{0};    // how often it became active
   // Owner only.
   activation* top = nullptr;
-  unsigned depth = 0;
   std::uint32_t id = 0;
   bool is_worker = false;  // of the pool, inside a turn
   bool has_exits = false;
@@ -39,6 +38,9 @@ struct alignas(64) thread_record {
   // Under the engine's waits_mutex_.
   cell* waiting_on = nullptr;
   call_envelope* waiting_for = nullptr;
+
+  /// Handlers on the stack.
+  [[nodiscard]] unsigned depth() const noexcept { return top != nullptr ? top->depth : 0; }
 };
 
 namespace detail {
