@@ -226,17 +226,20 @@ constexpr auto spelled_member() {
   return text;
 }
 
+/// consteval, so that no code or data refers to the phantom.
 template <class T>
-constexpr auto pointers_to_members() {
+consteval auto pointers_to_members() {
   return with_members(phantom<T>::object.value,
                       [](auto&... member) { return std::tuple{member_pointer{std::addressof(member)}...}; });
 }
 
-template <class T>
-inline constexpr auto member_pointers = pointers_to_members<T>();
+template <class T, std::size_t I>
+consteval auto member_pointer_at() {
+  return std::get<I>(pointers_to_members<T>());
+}
 
 template <class T, std::size_t I>
-inline constexpr auto member_name = spelled_member<std::get<I>(member_pointers<T>)>();
+inline constexpr auto member_name = spelled_member<member_pointer_at<T, I>()>();
 #if defined(__clang__)
 #pragma clang diagnostic pop
 #endif
@@ -244,13 +247,13 @@ inline constexpr auto member_name = spelled_member<std::get<I>(member_pointers<T
 template <class Tuple>
 struct pointed_to;
 template <class... T>
-struct pointed_to<const std::tuple<member_pointer<T>...>> {
+struct pointed_to<std::tuple<member_pointer<T>...>> {
   using list = types<T...>;
 };
 
 /// The types of T's members in order of declaration, const where declared so.
 template <class T>
-using member_types = typename pointed_to<decltype(member_pointers<T>)>::list;
+using member_types = typename pointed_to<decltype(pointers_to_members<T>())>::list;
 
 template <std::size_t I, class List>
 struct type_at_index;

@@ -164,7 +164,7 @@ constexpr void require_code_free();
 
 template <class T, std::size_t... I>
 constexpr void require_code_free_members(std::index_sequence<I...>) {
-  (require_code_free_member<T, std::remove_cv_t<member_type<T, I>>, std::get<I>(member_pointers<T>)>(), ...);
+  (require_code_free_member<T, std::remove_cv_t<member_type<T, I>>, member_pointer_at<T, I>()>(), ...);
 }
 
 template <class Owner, class Member, auto Pointer>

@@ -91,7 +91,7 @@ constexpr void check_member() {
 
 template <class T, std::size_t... I>
 constexpr void check_members(std::index_sequence<I...>) {
-  (check_member<T, member_type<T, I>, std::get<I>(member_pointers<T>)>(), ...);
+  (check_member<T, member_type<T, I>, member_pointer_at<T, I>()>(), ...);
 }
 
 template <class T>
