@@ -129,7 +129,7 @@ result<report> switcher::rollback(const settings& chosen) {
 
 /// Lets go of what the operation left behind. That it could not is worth a note, not a failure.
 result<report> switcher::tidy(result<report> ended, const settings& chosen) {
-  if (!ended || chosen.collect_timeout.count() == 0) return ended;
+  if (!ended || ended->result == phase::needs_attention || chosen.collect_timeout.count() == 0) return ended;
   if (auto gone = let_go(false, chosen.collect_timeout); !gone) {
     ended->notes.push_back("still mapped: " + gone.error().text());
   } else {

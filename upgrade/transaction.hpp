@@ -51,7 +51,8 @@ struct settings {
   servers::arguments arguments;           ///< for the hooks
   std::uint64_t sweep_rate_max = 0;       ///< servers per second migrated in the background; 0: as fast as it goes
   unsigned atomic_threads = 0;            ///< 0: one per core
-  /// After a rollback: to wait for the images that were left, and unload them. 0: collect() does it later.
+  /// After a rollback: to wait until nothing uses the images that were left, and unload them. 0: collect() does it
+  /// later; until then messages of the version that was left are still understood.
   std::chrono::nanoseconds collect_timeout = std::chrono::milliseconds{200};
   /// Called on the upgrade's thread, before the first and after the last store of the release: for supervision and
   /// listeners. If the first returns an error, nothing is changed and the upgrade is refused.
@@ -74,7 +75,7 @@ struct report {
   std::vector<std::string> problems;     ///< why it was refused, or what needs attention
   std::vector<std::string> notes;
   std::chrono::nanoseconds total{0};
-  std::chrono::nanoseconds at_rest{0};            ///< atomic: how long nothing ran
+  std::chrono::nanoseconds at_rest{0};            ///< atomic: from asking everything to rest until it ran again
   std::chrono::nanoseconds largest_migration{0};  ///< of one server
 
   [[nodiscard]] migration::way way() const noexcept;  ///< the most expensive one used
