@@ -1,0 +1,327 @@
+#include "tests/integration/moltd_harness.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sys/un.h>
+
+#include <cstdio>
+#include <future>
+#include <random>
+
+namespace molt::tests {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+class moltd : public testing::Test {
+ protected:
+  void TearDown() override {
+    if (HasFailure()) std::fprintf(stderr, "--- moltd's log\n%s", box.log().c_str());
+  }
+  void reach(const std::string& state) { ASSERT_EQ(box.release_state(), state); }
+
+  moltd_box box;
+};
+
+TEST_F(moltd, installs_and_starts_a_first_release) {
+  ASSERT_TRUE(box.start_first());
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  EXPECT_EQ(box.call("add", {{"by", 3}}), "3");
+  EXPECT_TRUE(moltd_box::echoes(box.port("echo1")));
+  const auto releases = box.ask("GET", "/v1/releases");
+  EXPECT_EQ(releases.body.at("releases").at(0).at("status").as_string(), "permanent");
+  struct stat status {};
+  ASSERT_EQ(::stat(box.socket().c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777U, 0600U);
+}
+
+TEST_F(moltd, upgrades_commits_and_rolls_back_keeping_the_state) {
+  ASSERT_TRUE(box.start_first());
+  const auto pid = box.node_pid();
+  EXPECT_EQ(box.call("add", {{"by", 3}}), "3");
+  ASSERT_EQ(box.install("2.0.0").text({"id"}), "box-2.0.0");
+  EXPECT_EQ(box.ask("POST", "/v1/plan", {{"release", "2.0.0"}}).status, 200U);
+  EXPECT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
+  reach("box-2.0.0 permanent box-1.0.0 probation true");
+  EXPECT_EQ(box.call("version"), "2.0.0");
+  EXPECT_EQ(box.call("add", {{"by", 4}, {"who", "me"}}), "7");
+  EXPECT_EQ(box.upgrade("2.0.0").status, 409U) << "it runs already";
+  EXPECT_EQ(box.commit().status, 200U);
+  reach("box-2.0.0 permanent box-2.0.0 probation false");
+  EXPECT_EQ(box.rollback().text({"result"}), "done") << "also after the commit";
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  EXPECT_EQ(box.call("get"), "7") << "what happened since was kept";
+  EXPECT_EQ(box.upgrade("box-2.0.0").text({"result"}), "done");
+  EXPECT_EQ(box.rollback().text({"result"}), "done");
+  EXPECT_EQ(box.call("get"), "7");
+  EXPECT_EQ(box.node_pid(), pid) << "all in one process";
+  const auto history = box.ask("GET", "/v1/history").body.at("history").as_array();
+  EXPECT_EQ(history.size(), 5U);
+}
+
+TEST_F(moltd, opens_the_listeners_of_the_next_release_and_closes_them_again) {
+  ASSERT_TRUE(box.start_first());
+  const int first = box.port("echo1");
+  EXPECT_EQ(box.port("echo2"), 0);
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  ASSERT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
+  EXPECT_EQ(box.port("echo1"), first) << "the same socket";
+  const int second = box.port("echo2");
+  ASSERT_NE(second, 0);
+  EXPECT_TRUE(moltd_box::echoes(first));
+  EXPECT_TRUE(moltd_box::echoes(second));
+  ASSERT_EQ(box.rollback().text({"result"}), "done");
+  EXPECT_TRUE(moltd_box::echoes(first));
+  EXPECT_TRUE(eventually([&] { return !moltd_box::echoes(second); }, milliseconds{5000}));
+}
+
+TEST_F(moltd, restarts_a_killed_node_within_a_second_on_the_same_port) {
+  ASSERT_TRUE(box.start_first());
+  const int port = box.port("echo1");
+  const auto before = box.node_pid();
+  const auto killed = steady_clock::now();
+  ASSERT_EQ(::kill(before, SIGKILL), 0);
+  ASSERT_TRUE(eventually([&] { return moltd_box::echoes(port); }));
+  const auto took = steady_clock::now() - killed;
+  if (measures_time) {
+    EXPECT_LT(took, std::chrono::seconds{1});
+  }
+  EXPECT_TRUE(box.serves());
+  EXPECT_NE(box.node_pid(), before);
+  EXPECT_EQ(box.ask("GET", "/v1/status").text({"node", "restarts"}), "1");
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+}
+
+TEST_F(moltd, starts_the_parent_when_the_node_dies_in_probation_and_the_release_when_it_dies_after_commit) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  ASSERT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
+  ::kill(box.node_pid(), SIGKILL);
+  ASSERT_TRUE(eventually([&] { return box.node_runs() == "box-1.0.0"; }));
+  ASSERT_TRUE(box.serves());
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  ASSERT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
+  ASSERT_EQ(box.commit().status, 200U);
+  const auto committed = box.node_pid();
+  ::kill(committed, SIGKILL);
+  ASSERT_TRUE(eventually([&] { return box.node_pid() > 0 && box.node_pid() != committed; }));
+  ASSERT_TRUE(box.serves());
+  EXPECT_EQ(box.node_runs(), "box-2.0.0");
+  EXPECT_EQ(box.rollback().text({"result"}), "done") << "a node that never ran the parent can go back to it";
+  EXPECT_EQ(box.node_runs(), "box-1.0.0");
+}
+
+TEST_F(moltd, leaves_the_node_serving_when_it_is_killed_and_the_next_one_adopts_it) {
+  ASSERT_TRUE(box.start_first());
+  EXPECT_EQ(box.call("add", {{"by", 3}}), "3");
+  const auto pid = box.node_pid();
+  const int port = box.port("echo1");
+  box.kill_moltd();
+  EXPECT_TRUE(moltd_box::echoes(port));
+  ASSERT_TRUE(box.start());
+  EXPECT_EQ(box.node_pid(), pid);
+  EXPECT_EQ(box.call("get"), "3");
+  ASSERT_TRUE(eventually([&] { return box.install("2.0.0").status == 200U; }));
+  ASSERT_TRUE(eventually([&] { return box.upgrade("2.0.0").text({"result"}) == "done"; }));
+  ::kill(pid, SIGKILL);
+  ASSERT_TRUE(eventually([&] { return moltd_box::echoes(port); })) << "the adopted socket is handed to the next node";
+  EXPECT_TRUE(eventually([&] { return box.node_runs() == "box-1.0.0"; }));
+}
+
+TEST_F(moltd, shows_one_defined_release_after_being_killed_at_any_point_of_an_upgrade) {
+  std::mt19937 random{std::random_device{}()};
+  const auto seed = random();
+  SCOPED_TRACE("seed " + std::to_string(seed));
+  std::mt19937 delays{seed};
+  ASSERT_TRUE(box.start_first());
+  EXPECT_EQ(box.call("add", {{"by", 1}}), "1");
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  const auto pid = box.node_pid();
+  for (int round = 0; round < 12; ++round) {
+    const bool back = box.node_runs() == "box-2.0.0";
+    auto change = std::async(std::launch::async, [&] { return back ? box.rollback() : box.upgrade("2.0.0"); });
+    std::this_thread::sleep_for(std::chrono::microseconds{delays() % 60'000});
+    box.kill_moltd();
+    (void)change.get();
+    ASSERT_TRUE(box.start()) << "round " << round;
+    ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"transition"}) == "null"; }));
+    const auto runs = box.node_runs();
+    EXPECT_EQ(box.release_state(), runs == "box-2.0.0" ? "box-2.0.0 permanent box-1.0.0 probation true"
+                                                       : "box-1.0.0 permanent box-1.0.0 probation false")
+        << "round " << round;
+    EXPECT_EQ(box.call("get"), "1");
+  }
+  EXPECT_EQ(box.node_pid(), pid) << "the node never noticed";
+}
+
+TEST_F(moltd, waits_for_a_node_that_is_in_the_middle_of_a_change) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.3").status, 200U);
+  auto change = std::async(std::launch::async, [&] { return box.upgrade("2.0.3"); });
+  std::this_thread::sleep_for(milliseconds{150});
+  box.kill_moltd();
+  (void)change.get();
+  ASSERT_TRUE(box.start());
+  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"transition"}) == "null"; }));
+  EXPECT_EQ(box.release_state(), box.node_runs() + " permanent box-1.0.0 probation " +
+                                     (box.node_runs() == "box-2.0.3" ? "true" : "false"));
+}
+
+TEST_F(moltd, starts_the_permanent_release_when_both_died_during_an_upgrade) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.3").status, 200U);
+  const auto pid = box.node_pid();
+  auto change = std::async(std::launch::async, [&] { return box.upgrade("2.0.3"); });
+  std::this_thread::sleep_for(milliseconds{150});
+  ::kill(box.moltd, SIGSTOP);  // so that it does not see the node die
+  ::kill(pid, SIGKILL);
+  box.kill_moltd();
+  (void)change.get();
+  ASSERT_TRUE(box.start());
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  EXPECT_EQ(box.node_runs(), "box-1.0.0");
+}
+
+TEST_F(moltd, says_so_when_the_node_dies_during_an_upgrade_and_starts_the_parent) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.3").status, 200U);
+  const auto pid = box.node_pid();
+  auto change = std::async(std::launch::async, [&] { return box.upgrade("2.0.3"); });
+  std::this_thread::sleep_for(milliseconds{150});
+  EXPECT_EQ(box.upgrade("2.0.3").status, 409U) << "one change at a time";
+  ::kill(pid, SIGKILL);
+  const auto answer = change.get();
+  EXPECT_EQ(answer.text({"error", "exit_code"}), "5");
+  EXPECT_THAT(answer.text({"error", "message"}), HasSubstr("the node ended during the change to box-2.0.3"));
+  ASSERT_TRUE(box.serves());
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+}
+
+TEST_F(moltd, refuses_a_release_that_changed_on_disk_and_changes_nothing) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  const auto plugin = box.folder / "store/releases/box-2.0.0/plugins/counter.so";
+  fs::permissions(plugin, fs::perms::owner_all);
+  std::ofstream{plugin, std::ios::app} << "x";
+  const auto answer = box.upgrade("2.0.0");
+  EXPECT_EQ(answer.text({"error", "exit_code"}), "1");
+  EXPECT_THAT(answer.text({"error", "message"}), HasSubstr("plugins/counter.so: has changed since it was installed"));
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  EXPECT_EQ(box.ask("GET", "/v1/status").text({"transition"}), "null");
+}
+
+TEST_F(moltd, answers_what_it_refuses_with_exit_code_one) {
+  ASSERT_TRUE(box.start_first());
+  EXPECT_EQ(box.upgrade("9.9.9").text({"error", "exit_code"}), "1");
+  EXPECT_EQ(box.commit().text({"error", "exit_code"}), "1");
+  EXPECT_EQ(box.rollback().text({"error", "exit_code"}), "1");
+  EXPECT_EQ(box.install("4.0.0").text({"error", "exit_code"}), "1");
+  EXPECT_EQ(box.install("1.0.0").text({"error", "reason"}), "already_exists");
+  EXPECT_EQ(box.ask("DELETE", "/v1/releases/box-1.0.0").text({"error", "exit_code"}), "1");
+  EXPECT_EQ(box.ask("POST", "/v1/releases", {{"path", "relative"}}).status, 400U);
+  EXPECT_EQ(box.ask("POST", "/v1/upgrade", {{"release", 5}}).status, 400U);
+  EXPECT_EQ(box.ask("POST", "/v1/upgrade", json::array{}).status, 400U);
+  EXPECT_EQ(box.ask("POST", "/v1/status").status, 405U);
+  EXPECT_EQ(box.ask("GET", "/v1/nothing").status, 404U);
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  EXPECT_EQ(box.ask("DELETE", "/v1/releases/box-2.0.0").status, 200U);
+}
+
+TEST_F(moltd, gives_up_on_a_node_that_keeps_ending_and_an_operator_can_bring_it_back) {
+  const auto wrapper = box.folder / "node";
+  write_file(wrapper, "#!/bin/sh\n[ -e \"$0.broken\" ] && exit 1\nexec " MOLT_NODE " \"$@\"\n");
+  fs::permissions(wrapper, fs::perms::owner_all);
+  box.node_program = wrapper.string();
+  ASSERT_TRUE(box.start({"--release", box.release("1.0.0").string(), "--restart-intensity", "3"}));
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  write_file(box.folder / "node.broken", "");
+  ::kill(box.node_pid(), SIGKILL);
+  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"node", "state"}) == "down"; }));
+  const auto status = box.ask("GET", "/v1/status");
+  EXPECT_THAT(status.text({"attention"}), HasSubstr("gave up after 4 ends of molt-node"));
+  EXPECT_EQ(box.ask("GET", "/v1/servers").text({"error", "exit_code"}), "4");
+  EXPECT_EQ(box.upgrade("2.0.0").text({"error", "exit_code"}), "5") << "it cannot start either";
+  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"node", "state"}) == "down"; }));
+  fs::remove(box.folder / "node.broken");
+  EXPECT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
+  reach("box-2.0.0 permanent box-1.0.0 probation true");
+  EXPECT_EQ(box.ask("GET", "/v1/status").text({"attention"}), "null");
+}
+
+TEST_F(moltd, says_why_a_first_release_could_not_be_started) {
+  box.node_program = "/bin/false";
+  box.launch({"--release", box.release("1.0.0").string()});
+  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"attention"}) != "null" &&
+                                      box.ask("GET", "/v1/status").status == 200U; }));
+  EXPECT_THAT(box.ask("GET", "/v1/status").text({"attention"}),
+              HasSubstr("the first release could not be started: molt-node exited with status 1"));
+  EXPECT_EQ(box.ask("GET", "/v1/releases").body.at("releases").at(0).at("status").as_string(), "unpacked");
+}
+
+TEST_F(moltd, starts_without_a_release_and_the_first_upgrade_starts_one) {
+  box.launch();
+  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").status == 200U; }));
+  EXPECT_EQ(box.ask("GET", "/v1/status").text({"node", "state"}), "down");
+  ASSERT_EQ(box.install("1.0.0").status, 200U);
+  EXPECT_EQ(box.upgrade("1.0.0").text({"result"}), "done");
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+}
+
+TEST_F(moltd, ends_its_node_on_sigterm_and_comes_back_with_the_permanent_release) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  ASSERT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
+  const auto pid = box.node_pid();
+  EXPECT_EQ(box.stop_moltd(), 0);
+  EXPECT_EQ(::kill(pid, 0), -1) << "the node is gone";
+  EXPECT_FALSE(fs::exists(box.socket()));
+  ASSERT_TRUE(box.start());
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+}
+
+TEST_F(moltd, is_alone_on_its_store) {
+  ASSERT_TRUE(box.start_first());
+  const auto first = box.moltd;
+  box.launch();
+  const int status = box.await_end();
+  box.moltd = first;
+  EXPECT_EQ(status, 1);
+  EXPECT_THAT(box.log(), HasSubstr("is in use by process " + std::to_string(first)));
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+}
+
+TEST_F(moltd, tells_systemd_when_it_is_ready) {
+  const std::string path = (box.folder / "notify").string();
+  const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  ASSERT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  ::setenv("NOTIFY_SOCKET", path.c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
+  const bool started = box.start_first();
+  ::unsetenv("NOTIFY_SOCKET");  // NOLINT(concurrency-mt-unsafe)
+  ASSERT_TRUE(started);
+  const timeval patience{10, 0};
+  ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  std::string text(200, '\0');
+  const auto got = ::recv(fd, text.data(), text.size(), 0);
+  ::close(fd);
+  ASSERT_GT(got, 0);
+  EXPECT_THAT(text, StartsWith("READY=1\nSTATUS=box-1.0.0 runs"));
+}
+
+TEST(moltd_help, begins_with_examples) {
+  std::FILE* help = ::popen(MOLTD " --help", "r");
+  std::string text(9, '\0');
+  EXPECT_EQ(std::fread(text.data(), 1, text.size(), help), text.size());
+  EXPECT_EQ(text, "Examples:");
+  while (std::fgetc(help) != EOF) {
+  }
+  EXPECT_EQ(::pclose(help), 0);
+  EXPECT_EQ(WEXITSTATUS(std::system(MOLTD " --colour 2>/dev/null")), 2);  // NOLINT(concurrency-mt-unsafe)
+}
+
+}  // namespace
+}  // namespace molt::tests
