@@ -34,6 +34,11 @@ struct switch_entry {
   std::shared_ptr<const servers::release> release;
 };
 
+/// A runtime's functions for plugins; whoever has them has the runtime.
+struct host_of_engine : molt_host {
+  engine* owner = nullptr;
+};
+
 struct engine {
   explicit engine(options);
   ~engine();
@@ -65,12 +70,15 @@ struct engine {
   bool run_deferrable(thread_record&, cell&, const molt_handler&, call_envelope&);
   int reply(std::uint64_t token, const molt_schema&, void* value);
   void finish_call(thread_record&, call_envelope&, int status, std::string_view text);
-  int call_direct(thread_record&, cell&, molt_ref, const molt_handler&, void* payload, void* reply, molt_text* error);
-  int call_held(thread_record&, cell&, molt_ref, const molt_message&, void* payload, void* reply,
-                std::int64_t timeout_ns, molt_text* error);
-  int direct_failed(thread_record&, cell&, activation&, int status, molt_text* error);
-  int call_at_gate(thread_record&, molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns,
-                   molt_text* error);
+  int call_otherwise(molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns,
+                     molt_text* error);
+  int call_held(molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns, molt_text* error);
+  int direct_failed(molt_text* error);  ///< of the innermost activation
+  void leave_root(thread_record& me) {
+    gate_.leave(me);
+    if (me.has_exits) [[unlikely]]
+      tell_exits(me);
+  }
   void reject(thread_record&, envelope*, int status, std::string_view text);
   envelope* next_message(cell&);
   static void take_all(cell&);
@@ -153,7 +161,7 @@ struct engine {
   servers::clock& clock_;
   registry registry_;
   gate gate_{*this};
-  molt_host host_{};
+  host_of_engine host_{};
   std::atomic<const switch_entry*> current_;
   timers timers_;
   deferred_calls deferred_;
@@ -221,7 +229,7 @@ class activity {
 class frame : public activation {
  public:
   frame(engine& of, thread_record& me, cell& held) noexcept
-      : activation{me.top, &of, &held, me.depth() + 1, 0}, me_{me} {
+      : activation{{&of.host_, of.ref_of(held), this}, me.top, &held, me.depth() + 1, 0}, me_{me} {
     me.top = this;
   }
   ~frame() { me_.top = outer; }
@@ -232,7 +240,7 @@ class frame : public activation {
   thread_record& me_;
 };
 
-molt_host make_host() noexcept;
+host_of_engine make_host(engine&) noexcept;
 void set_text(molt_text*, std::string_view) noexcept;
 [[nodiscard]] std::string_view view(const molt_text&) noexcept;
 

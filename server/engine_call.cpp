@@ -11,6 +11,12 @@ namespace {
 
 constexpr unsigned worker_spins = 64;
 
+std::int64_t deadline_after(std::int64_t limit_ns) noexcept {
+  const auto now = steady_ns();
+  return limit_ns < std::numeric_limits<std::int64_t>::max() - now ? now + limit_ns
+                                                                   : std::numeric_limits<std::int64_t>::max();
+}
+
 void count_handled(cell& held) noexcept {
   held.handled.store(held.handled.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
@@ -31,98 +37,115 @@ std::string_view view(const molt_text& text) noexcept {
 
 // ---- Calls
 
+// What this does is counted in stores: the compare-exchange waits for all of them to reach the cache. So everything
+// unusual is left to tail calls, for which nothing need be kept.
 int engine::call(molt_ref to, const molt_message& message, void* payload, void* reply, std::int64_t timeout_ns,
                  molt_text* error) {
-  thread_record& me = this_thread();
+  thread_record* const me = detail::current_record;
   const auto slot = static_cast<std::uint32_t>(to.bits);
-  if (!registry_.is_slot(slot)) [[unlikely]] {
-    set_text(error, "the reference leads to no server");
-    return MOLT_NO_SUCH_SERVER;
-  }
+  if (me == nullptr || !registry_.is_slot(slot)) [[unlikely]]
+    return call_otherwise(to, message, payload, reply, timeout_ns, error);
   cell& wanted = registry_.at(slot);
-  const bool root = !gate_.inside(me);
-  if (root && !gate_.try_enter(me)) [[unlikely]]
-    return call_at_gate(me, to, message, payload, reply, timeout_ns, error);
+  activation* const outer = me->top;  // no handler on the stack: a root activation
+  if (outer == nullptr) {
+    if (!gate_.try_enter(*me)) [[unlikely]]
+      return call_otherwise(to, message, payload, reply, timeout_ns, error);
+  } else if (outer->handlers() >= options_.nesting_max) [[unlikely]] {
+    return call_otherwise(to, message, payload, reply, timeout_ns, error);
+  }
 
-  int status = MOLT_OK;
+  // The handler is looked up before the server is held, as what follows the compare-exchange waits for it. Types live
+  // at least as long as any activation that may have met them.
+  const server_type* const type = wanted.type.load(std::memory_order_acquire);
+  const auto handle_directly = type != nullptr ? type->find_direct(message.key) : nullptr;
   auto expected = word::make(generation_of(to), condition::idle);
-  if (wanted.head.load(std::memory_order_acquire) == mailbox::empty && me.depth() < options_.nesting_max) [[likely]] {
-    // The handler is looked up before the server is held: what follows the compare-exchange waits for it. Types live at
-    // least as long as any activation that may have met them.
-    const server_type* const type = wanted.type.load(std::memory_order_acquire);
-    const molt_handler* const handler = type != nullptr ? type->find(message.key) : nullptr;
-    if (!wanted.word.compare_exchange_strong(expected, word::make(generation_of(to), condition::held, me.id),
-                                             std::memory_order_acquire, std::memory_order_relaxed)) [[unlikely]]
-      status = call_waiting(me, wanted, to, message, payload, reply, timeout_ns, error);
-    else if (handler != nullptr && handler->flags == 0 && wanted.type.load(std::memory_order_relaxed) == type &&
-             wanted.seen.load(std::memory_order_relaxed) == current_.load(std::memory_order_acquire)) [[likely]]
-      status = call_direct(me, wanted, to, *handler, payload, reply, error != nullptr ? error : &me.scratch);
-    else
-      status = call_held(me, wanted, to, message, payload, reply, timeout_ns, error);
-  } else {
-    status = call_waiting(me, wanted, to, message, payload, reply, timeout_ns, error);
-  }
+  if (handle_directly == nullptr || wanted.head.load(std::memory_order_acquire) != mailbox::empty ||
+      !wanted.word.compare_exchange_strong(expected, word::make(generation_of(to), condition::held, me->id),
+                                           std::memory_order_acquire, std::memory_order_relaxed)) [[unlikely]]
+    return call_otherwise(to, message, payload, reply, timeout_ns, error);
+  if (wanted.type.load(std::memory_order_relaxed) != type ||
+      wanted.seen.load(std::memory_order_relaxed) != current_.load(std::memory_order_acquire)) [[unlikely]]
+    return call_held(to, message, payload, reply, timeout_ns, error);
 
-  if (root) {
-    gate_.leave(me);
-    if (me.has_exits) [[unlikely]]
-      tell_exits(me);
-  }
-  return status;
-}
-
-inline int engine::call_direct(thread_record& me, cell& held, molt_ref to, const molt_handler& handler, void* payload,
-                               void* reply, molt_text* error) {
-  activation* const outer = me.top;
-  activation here{outer, this, &held, outer != nullptr ? outer->depth + 1 : 1, 0};
-  me.top = &here;
-  molt_context context{&host_, to, &here};
-  const int status = handler.handle(&context, held.state, payload, reply, error);
-  if (status != MOLT_OK) [[unlikely]]
-    return direct_failed(me, held, here, status, error);
-  count_handled(held);
-  me.top = outer;
-  leave(me, held, word::make(generation_of(to), condition::idle));
+  activation here;
+  here.context = {&host_, to, &here};
+  here.outer = outer;
+  here.running = &wanted;
+  here.depth = outer != nullptr ? outer->handlers() + 1 : 1;
+  me->top = &here;
+  if (handle_directly(&here.context, wanted.state, payload, reply, error != nullptr ? error : &me->scratch) != MOLT_OK)
+      [[unlikely]]
+    return direct_failed(error);
+  count_handled(wanted);
+  // From memory, all of it: what is kept over the handler's call would have to be stored before it.
+  activation* const before = here.outer;
+  me->top = before;
+  leave(*me, wanted, word::make(word::generation(wanted.word.load(std::memory_order_relaxed)), condition::idle));
+  if (before == nullptr) leave_root(*me);
   return MOLT_OK;
 }
 
-int engine::direct_failed(thread_record& me, cell&, activation& here, int status, molt_text* error) {
+int engine::direct_failed(molt_text* error) {
+  thread_record& me = this_thread();
+  activation& here = *me.top;
   bool ended = false;
-  status = finish_handled(me, here, status, error, ended);
+  const int status = finish_handled(me, here, MOLT_THREW, error != nullptr ? error : &me.scratch, ended);
   me.top = here.outer;
+  if (me.top == nullptr) leave_root(me);
+  return status;
+}
+
+// The thread may or may not have entered the gate by now, and holds no server that it did not hold before.
+int engine::call_otherwise(molt_ref to, const molt_message& message, void* payload, void* reply,
+                           std::int64_t timeout_ns, molt_text* error) {
+  thread_record& me = this_thread();
+  const auto slot = static_cast<std::uint32_t>(to.bits);
+  const bool root = me.top == nullptr;
+  int status = MOLT_NO_SUCH_SERVER;
+  if (!registry_.is_slot(slot)) {
+    set_text(error, "the reference leads to no server");
+    return status;
+  }
+  const auto limit = timeout_ns > 0 ? timeout_ns : options_.call_timeout.count();
+  if (root && !gate_.inside(me) && !gate_.enter(me, deadline_after(limit))) {
+    set_text(error, "everything was at rest until the deadline");
+    return MOLT_TIMEOUT;
+  }
+  cell& wanted = registry_.at(slot);
+  auto expected = word::make(generation_of(to), condition::idle);
+  const bool held = wanted.head.load(std::memory_order_acquire) == mailbox::empty &&
+                    me.depth() < options_.nesting_max &&
+                    wanted.word.compare_exchange_strong(expected, word::make(generation_of(to), condition::held, me.id),
+                                                        std::memory_order_acquire, std::memory_order_relaxed);
+  if (held) return call_held(to, message, payload, reply, timeout_ns, error);
+  status = call_waiting(me, wanted, to, message, payload, reply, timeout_ns, error);
+  if (root) leave_root(me);
   return status;
 }
 
 // A server just held, that must first be brought to the current release, or whose message is not an ordinary one.
-int engine::call_held(thread_record& me, cell& held, molt_ref to, const molt_message& message, void* payload,
-                      void* reply, std::int64_t timeout_ns, molt_text* error) {
+int engine::call_held(molt_ref to, const molt_message& message, void* payload, void* reply, std::int64_t timeout_ns,
+                      molt_text* error) {
+  thread_record& me = this_thread();
+  cell& held = registry_.at(static_cast<std::uint32_t>(to.bits));
+  const bool root = me.top == nullptr;
+  const auto idle = word::make(generation_of(to), condition::idle);
   adopt_if_behind(held);
   const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(message.key);
-  const auto idle = word::make(generation_of(to), condition::idle);
+  int status = MOLT_OK;
   if (handler != nullptr && handler->flags != 0) {  // may answer later: needs an envelope
     leave(me, held, idle);
-    return call_waiting(me, held, to, message, payload, reply, timeout_ns, error);
+    status = call_waiting(me, held, to, message, payload, reply, timeout_ns, error);
+  } else {
+    bool ended = false;
+    {
+      frame here{*this, me, held};
+      status = handle(me, here, message, payload, reply, error != nullptr ? error : &me.scratch, ended);
+    }
+    if (!ended) leave(me, held, idle);
   }
-  bool ended = false;
-  int status = MOLT_OK;
-  {
-    frame here{*this, me, held};
-    status = handle(me, here, message, payload, reply, error != nullptr ? error : &me.scratch, ended);
-  }
-  if (!ended) leave(me, held, idle);
+  if (root) leave_root(me);
   return status;
-}
-
-int engine::call_at_gate(thread_record& me, molt_ref to, const molt_message& message, void* payload, void* reply,
-                         std::int64_t timeout_ns, molt_text* error) {
-  const auto limit = timeout_ns > 0 ? timeout_ns : options_.call_timeout.count();
-  activity here{*this, me, steady_ns() + limit};
-  if (!here.entered()) {
-    set_text(error, "everything was at rest until the deadline");
-    return MOLT_TIMEOUT;
-  }
-  return call_waiting(me, registry_.at(static_cast<std::uint32_t>(to.bits)), to, message, payload, reply, timeout_ns,
-                      error);
 }
 
 int engine::handle(thread_record& me, activation& here, const molt_message& message, void* payload, void* reply,
@@ -132,8 +155,7 @@ int engine::handle(thread_record& me, activation& here, const molt_message& mess
   const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(message.key);
   if (handler == nullptr) [[unlikely]]
     return handle_converted(me, here, message, payload, reply, error, ended);
-  molt_context context{&host_, ref_of(held), &here};
-  const int status = handler->handle(&context, held.state, payload, reply, error);
+  const int status = handler->handle(&here.context, held.state, payload, reply, error);
   if (status != MOLT_OK) [[unlikely]]
     return finish_handled(me, here, status, error, ended);
   count_handled(held);
@@ -170,8 +192,7 @@ int engine::handle_converted(thread_record& me, activation& here, const molt_mes
   const molt_change change{"", version.c_str(), {nullptr, 0}};
   int status = edge->apply(payload, storage, &change, error);
   if (status == MOLT_OK) {
-    molt_context context{&host_, ref_of(held), &here};
-    status = handler->handle(&context, held.state, storage, reply, error);
+    status = handler->handle(&here.context, held.state, storage, reply, error);
     wanted.destroy(storage);
     status = finish_handled(me, here, status, error, ended);
   } else {
@@ -390,10 +411,10 @@ bool engine::run_deferrable(thread_record& me, cell& held, const molt_handler& h
   bool ended = false;
   {
     frame here{*this, me, held};
+    here.depth |= activation::may_defer;
     here.token = token;
     me.scratch.size = 0;
-    molt_context context{&host_, ref_of(held), static_cast<activation*>(&here)};
-    int status = handler.handle(&context, held.state, call.payload_at, nullptr, &me.scratch);
+    int status = handler.handle(&here.context, held.state, call.payload_at, nullptr, &me.scratch);
     if (status == MOLT_OK) {
       count_handled(held);
       call.advance(call_state::deferring, call_state::deferred);
@@ -510,8 +531,7 @@ int engine::deliver_once(thread_record& me, molt_ref to, const char* data, std::
     adopt_if_behind(*held);
     const molt_server_type& type = held->type.load(std::memory_order_relaxed)->abi();
     if (type.handle_data != nullptr) {
-      molt_context context{&host_, to, static_cast<activation*>(&here)};
-      status = type.handle_data(&context, held->state, data, size, &consumed, error);
+      status = type.handle_data(&here.context, held->state, data, size, &consumed, error);
       consumed = std::min(consumed, size);
       status = finish_handled(me, here, status, error, ended);
     } else {

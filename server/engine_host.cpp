@@ -8,7 +8,7 @@ namespace molt::servers {
 namespace {
 
 activation& here(molt_context* context) noexcept { return *static_cast<activation*>(context->internal); }
-engine& owner(molt_context* context) noexcept { return *here(context).owner; }
+engine& owner(molt_context* context) noexcept { return *static_cast<const host_of_engine*>(context->host)->owner; }
 
 connection_output* output_of(molt_context* context) noexcept {
   return owner(context).registry_.detail(*here(context).running).output;
@@ -80,7 +80,9 @@ int host_cancel(molt_context* context, std::uint64_t timer) {
   return 1;
 }
 
-std::uint64_t host_defer(molt_context* context) { return here(context).token; }
+std::uint64_t host_defer(molt_context* context) {
+  return (here(context).depth & activation::may_defer) != 0 ? here(context).token : 0;
+}
 
 int host_reply(molt_context* context, std::uint64_t token, const molt_schema* schema, void* value) {
   return owner(context).reply(token, *schema, value);
@@ -109,8 +111,9 @@ std::int64_t host_wall_clock_ns(molt_context* context) { return owner(context).c
 
 }  // namespace
 
-molt_host make_host() noexcept {
-  molt_host made{};
+host_of_engine make_host(engine& owner) noexcept {
+  host_of_engine made;
+  made.owner = &owner;
   made.abi_version = MOLT_ABI_VERSION;
   made.size = sizeof(molt_host);
   made.call = &host_call;

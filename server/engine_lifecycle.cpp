@@ -27,7 +27,7 @@ engine::engine(options given)
     : options_{checked(std::move(given))},
       clock_{options_.clock != nullptr ? *options_.clock : machine_clock()},
       registry_{options_.servers_max},
-      host_{make_host()},
+      host_{make_host(*this)},
       current_{nullptr},
       timers_{clock_, options_.timers_max,
               [this](molt_ref to, envelope* message) {
@@ -136,8 +136,7 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
   {
     frame here{*this, me, held};
     me.scratch.size = 0;
-    molt_context context{&host_, ref, static_cast<activation*>(&here)};
-    status = type.abi().init(&context, &arguments, held.state, &me.scratch);
+    status = type.abi().init(&here.context, &arguments, held.state, &me.scratch);
   }
   if (status != MOLT_OK) {
     const std::string why{view(me.scratch)};
@@ -206,11 +205,10 @@ void engine::end_server(thread_record& me, cell& held, bool failed, std::string_
   exit_event event{ref, registry_.name_of(held), std::string{type.name()}, failed, reason_text};
   if (failed) log(MOLT_LOG_ERROR, &held, "failed: " + reason_text);
   if (type.abi().terminate != nullptr) {
-    const frame here{*this, me, held};
+    frame here{*this, me, held};
     molt_text text;
     text.size = 0;
-    molt_context context{&host_, ref, static_cast<activation*>(const_cast<frame*>(&here))};
-    if (type.abi().terminate(&context, held.state, reason_text.c_str(), &text) != MOLT_OK)
+    if (type.abi().terminate(&here.context, held.state, reason_text.c_str(), &text) != MOLT_OK)
       log(MOLT_LOG_ERROR, &held, "terminate failed: " + std::string{view(text)});
   }
   const molt_schema& schema = *type.abi().state;

@@ -43,8 +43,9 @@ void gate::tell_closer() noexcept {
 
 bool gate::nobody_inside() {
   bool nobody = true;
-  for_each_thread(
-      [&](thread_record& each) { nobody = nobody && each.active_in.load(std::memory_order_seq_cst) != owner_; });
+  for_each_thread([&](thread_record& each) {
+    nobody = nobody && !flag::is_inside(each.active.load(std::memory_order_seq_cst), owner_);
+  });
   return nobody;
 }
 
@@ -77,12 +78,11 @@ bool gate::grace(std::int64_t deadline_ns) {
   std::vector<std::pair<thread_record*, std::uint64_t>> active;
   for_each_thread([&](thread_record& each) {
     if (&each == mine) return;
-    const auto entry = each.entries.load(std::memory_order_seq_cst);
-    if (each.active_in.load(std::memory_order_seq_cst) == owner_) active.emplace_back(&each, entry);
+    const auto seen = each.active.load(std::memory_order_seq_cst);
+    if (flag::is_inside(seen, owner_)) active.emplace_back(&each, seen);
   });
-  for (const auto& [each, entry] : active)
-    while (each->active_in.load(std::memory_order_seq_cst) == owner_ &&
-           each->entries.load(std::memory_order_acquire) == entry) {
+  for (const auto& [each, seen] : active)
+    while (each->active.load(std::memory_order_seq_cst) == seen) {
       if (steady_ns() >= deadline_ns) return false;
       std::this_thread::sleep_for(std::chrono::microseconds{50});
     }

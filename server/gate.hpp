@@ -6,7 +6,7 @@
 //            deadline passed                open      as before
 //   closed   open()                         open
 //
-// A thread entering stores its flag (thread_record::active_in), makes a light fence, and loads `closed_`; the closing
+// A thread entering stores its flag (thread_record::active), makes a light fence, and loads `closed_`; the closing
 // thread stores `closed_`, makes a heavy fence, and loads the flags: one of them sees the other. Invariant: a thread
 // inside an activation begun here has its flag set; nested activations look at nothing. A caller that waits for a reply
 // outside of any handler takes its flag back while it waits.
@@ -24,18 +24,31 @@
 
 namespace molt::servers {
 
+/// thread_record::active: the runtime's address, zero outside, and above it a count of entries. The count only serves
+/// to see that a thread came and went between two looks; it may come round.
+namespace flag {
+inline constexpr unsigned shift = 47;  // user addresses are below it
+inline constexpr std::uint64_t address_mask = (std::uint64_t{1} << shift) - 1;
+inline std::uint64_t entered(std::uint64_t before, const engine* owner) noexcept {
+  return (before & ~address_mask) + (std::uint64_t{1} << shift) + reinterpret_cast<std::uint64_t>(owner);
+}
+inline std::uint64_t left(std::uint64_t before) noexcept { return before & ~address_mask; }
+inline bool is_inside(std::uint64_t value, const engine* owner) noexcept {
+  return (value & address_mask) == reinterpret_cast<std::uint64_t>(owner);
+}
+}  // namespace flag
+
 class gate {
  public:
   explicit gate(engine& owner) noexcept : owner_{&owner} {}
 
   [[nodiscard]] bool inside(const thread_record& me) const noexcept {
-    return me.active_in.load(std::memory_order_relaxed) == owner_;
+    return flag::is_inside(me.active.load(std::memory_order_relaxed), owner_);
   }
 
   /// False if the gate is not open.
   [[nodiscard]] bool try_enter(thread_record& me) noexcept {
-    me.entries.store(me.entries.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    me.active_in.store(owner_, fence::fast_store);
+    me.active.store(flag::entered(me.active.load(std::memory_order_relaxed), owner_), fence::fast_store);
     fence::light();
     if (!closed_.load(fence::fast_load)) [[likely]]
       return true;
@@ -46,12 +59,11 @@ class gate {
   bool enter(thread_record& me, std::int64_t deadline_ns = INT64_MAX);
   /// Whether the gate is open or not: for what runs no handler.
   void enter_regardless(thread_record& me) noexcept {
-    me.entries.store(me.entries.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    me.active_in.store(owner_, fence::fast_store);
+    me.active.store(flag::entered(me.active.load(std::memory_order_relaxed), owner_), fence::fast_store);
     fence::light();
   }
   void leave(thread_record& me) noexcept {
-    me.active_in.store(nullptr, fence::fast_store);
+    me.active.store(flag::left(me.active.load(std::memory_order_relaxed)), fence::fast_store);
     fence::light();
     if (closed_.load(fence::fast_load)) [[unlikely]]
       tell_closer();

@@ -78,6 +78,11 @@ void server_type::index_handlers() {
     if (!collides) break;
   }
   slots_ = table_.data();
+  for (std::uint32_t i = 0; i < abi_->handler_count; ++i) {
+    const molt_handler& handler = abi_->handlers[i];
+    shortcut& mine = shortcuts_[handler.message->key % shortcuts_count];
+    if (handler.flags == 0 && mine.handle == nullptr) mine = {handler.message->key, handler.handle};
+  }
 }
 
 const molt_handler* server_type::find(std::string_view message_name) const noexcept {

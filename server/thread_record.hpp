@@ -13,19 +13,22 @@
 
 namespace molt::servers {
 
-/// One handler on a thread's stack, innermost first.
+/// One handler on a thread's stack, innermost first. Every word of it is written by each call.
 struct activation {
-  activation* outer = nullptr;
-  engine* owner = nullptr;
-  cell* running = nullptr;
-  unsigned depth = 1;       // handlers on this stack, with this one
-  std::uint64_t token = 0;  // of the call being handled, if its handler may defer
+  molt_context context;  // what the handler is given; `internal` leads back here
+  activation* outer;
+  cell* running;
+  std::uint64_t depth;  // handlers on this stack, with this one; and `may_defer`
+  std::uint64_t token;  // of the call being handled, if that bit is set
+
+  static constexpr std::uint64_t may_defer = std::uint64_t{1} << 32U;
+  [[nodiscard]] unsigned handlers() const noexcept { return static_cast<unsigned>(depth); }
 };
 
 struct alignas(64) thread_record {
   // The owner thread writes, others read.
-  std::atomic<engine*> active_in{nullptr};  // the gate's flag: inside a root activation of that runtime
-  std::atomic<std::uint64_t> entries{0};    // how often it became active
+  std::atomic<std::uint64_t> active{
+      0};  // the gate's flag: of which runtime it is inside, and how often it was (gate.hpp)
   // Owner only.
   activation* top = nullptr;
   std::uint32_t id = 0;
@@ -40,11 +43,12 @@ struct alignas(64) thread_record {
   call_envelope* waiting_for = nullptr;
 
   /// Handlers on the stack.
-  [[nodiscard]] unsigned depth() const noexcept { return top != nullptr ? top->depth : 0; }
+  [[nodiscard]] unsigned depth() const noexcept { return top != nullptr ? top->handlers() : 0; }
 };
 
 namespace detail {
-inline constinit thread_local thread_record* current_record = nullptr;
+// Initial-exec: one load. The general model may call a function, around which every call would save its arguments.
+[[gnu::tls_model("initial-exec")]] inline constinit thread_local thread_record* current_record = nullptr;
 thread_record& register_thread();
 }  // namespace detail
 

@@ -176,6 +176,7 @@ TEST(runtime, answers_overloaded_when_the_mailbox_is_full) {
   EXPECT_EQ(run.on.servers()[0].status, "running");
   gate.open = true;
   busy.join();
+  wait_until([&] { return run.on.servers()[0].queued == 0; });
   EXPECT_THAT(call(run.on, ref, worker::read_log{}).reply, ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8, 9));
 }
 
