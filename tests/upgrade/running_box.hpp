@@ -24,8 +24,10 @@ inline constexpr const char* ledger_2_one_way = LEDGER_FOLDER "/libledger-2.1.0.
 /// How often a stress goes round: less under sanitizers.
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 inline constexpr int stress = 1;
+inline constexpr bool unloads = false;  // the loader keeps images mapped for the sanitizer's reports
 #else
 inline constexpr int stress = 4;
+inline constexpr bool unloads = true;
 #endif
 
 inline release_content load(const char* file) {

@@ -211,6 +211,29 @@ TEST_P(transaction, lets_the_old_image_go_at_commit) {
   EXPECT_EQ(speaking(fixtures::counter_2_0_0).get(all[7]), 7);
 }
 
+TEST_P(transaction, goes_back_after_a_commit_to_a_parent_loaded_anew) {
+  start(fixtures::counter_1_0_0);
+  const auto all = counters(20);
+  ASSERT_EQ(upgrade(fixtures::counter_2_0_0, chosen()).result, phase::done);
+  EXPECT_EQ(switcher_->rollback_to(load(fixtures::counter_1_0_0), chosen()).error().why(), reason::invalid_argument)
+      << "the parent is in memory";
+  ASSERT_TRUE(switcher_->commit(5s));
+  speaking(fixtures::counter_2_0_0).add(all[7], 100);
+  auto told_not_to = chosen();
+  told_not_to.before_switch = [](const plan&) -> result<void> { return error{reason::refused, "not today"}; };
+  const auto refused = switcher_->rollback_to(load(fixtures::counter_1_0_0), told_not_to);
+  ASSERT_TRUE(refused) << refused.error().text();
+  EXPECT_EQ(refused->result, phase::refused);
+  EXPECT_TRUE(switcher_->parents().empty());
+  const auto done = switcher_->rollback_to(load(fixtures::counter_1_0_0), chosen());
+  ASSERT_TRUE(done) << done.error().text();
+  ASSERT_EQ(done->result, phase::done) << told(*done);
+  EXPECT_EQ(done->going, direction::down);
+  EXPECT_EQ(switcher_->current().id, "counter-1.0.0");
+  EXPECT_TRUE(switcher_->parents().empty());
+  EXPECT_EQ(speaking(fixtures::counter_1_0_0).get(all[7]), 107);
+}
+
 // ---- lazy alone
 
 TEST_F(running_box, names_the_servers_that_cannot_go_back_without_loss) {
