@@ -120,15 +120,6 @@ http_response daemon::delete_release(std::string_view name) {
 
 // -- Asking what would happen
 
-/// Whether the node still has that release as its parent in memory; after a commit or a restart it has not.
-result<bool> daemon::node_can_roll_back_to(std::string_view release) const {
-  MOLT_TRY(const auto status, ask_node("GET", "/v1/status", "", status_timeout));
-  MOLT_TRY(const json::value body, node::parse_json(status.body));
-  const auto* object = body.if_object();
-  const auto* about = object == nullptr ? nullptr : object->if_contains("release");
-  return about != nullptr && text_at(*about, "parent") == release;
-}
-
 http_response daemon::post_plan(json::object body) {
   bool back = false;
   if (const auto found = body.find("rollback"); found != body.end()) {
@@ -147,12 +138,8 @@ http_response daemon::post_plan(json::object body) {
   if (!target) return refused(target.error());
   const auto folder = store_.folder_of(target->id);
   held.unlock();
-  if (back) {
-    const auto in_memory = node_can_roll_back_to(target->id);
-    if (!in_memory) return refused(in_memory.error());
-    if (*in_memory) body["rollback"] = true;
-  }
-  if (!body.contains("rollback")) body["release_dir"] = folder.string();
+  body["release_dir"] = folder.string();
+  if (back) body["rollback"] = true;
   auto planned = ask_node("POST", "/v1/plan", json::serialize(body), plan_timeout);
   return planned ? *planned : refused(planned.error());
 }
@@ -258,13 +245,9 @@ http_response daemon::change_live(change& wanted) {
   held.unlock();
   if (!added.empty())
     if (auto given = node::put_fds(node_fd_socket_, added, fds_timeout); !given) return stop(given.error());
-  const char* target = "/v1/upgrade";
-  if (wanted.kind == transition_kind::rollback) {
-    const auto in_memory = node_can_roll_back_to(wanted.to);
-    if (!in_memory) return stop(in_memory.error());
-    if (*in_memory) target = "/v1/rollback";
-  }
-  if (std::string_view{target} == "/v1/upgrade") wanted.body["release_dir"] = folder.string();
+  // Also for a rollback: a node that was restarted, or told to commit, must load the parent anew.
+  wanted.body["release_dir"] = folder.string();
+  const char* target = wanted.kind == transition_kind::rollback ? "/v1/rollback" : "/v1/upgrade";
   held.lock();
   if (!store_.in_flight()) {  // the node ended, and the loop has ended the transition with it
     held.unlock();
@@ -299,7 +282,7 @@ http_response daemon::conclude(const change& wanted, const http_response& from_n
     if (body && body->is_object() && body->get_object().contains("release"))
       runs = text_at(body->get_object().at("release"), "current");
   }
-  lock held{mutex_};
+  const lock held{mutex_};
   if (!store_.in_flight()) return from_node;  // the node ended right after its answer, and so did the transition
   if (auto ended = store_.finish_transition(outcome, detail, runs); !ended) {
     spdlog::error("the outcome could not be journalled: {}", ended.error().text());
@@ -313,14 +296,6 @@ http_response daemon::conclude(const change& wanted, const http_response& from_n
   changed_.notify_all();
   spdlog::info("{} from {} to {}: {}{}{}", releases::to_string(wanted.kind), wanted.from, wanted.to,
                releases::to_string(outcome), detail.empty() ? "" : ": ", detail);
-  const bool settled = !store_.in_probation();
-  held.unlock();
-  // Back on a parent that the node had to load anew: to the node that was a step up, with the release that was left as
-  // its parent. It may forget that one.
-  if (outcome == transition_outcome::done && settled && wanted.body.contains("release_dir")) {
-    const auto forgotten = ask_node("POST", "/v1/commit", "{}", commit_timeout);
-    if (!forgotten) spdlog::warn("the node keeps {}'s code: {}", wanted.from, forgotten.error().text());
-  }
   return from_node;
 }
 

@@ -124,7 +124,6 @@ class daemon {
   result<node::http_response> ask_node(std::string_view method, std::string_view target, std::string_view body,
                                        milliseconds timeout) const;
   result<listeners> listeners_for(const lock&, const std::string& release) const;
-  result<bool> node_can_roll_back_to(std::string_view release) const;
 
   // moltd_api.cpp: what the control socket asks.
   node::http_response dispatch(const node::http_request&);
