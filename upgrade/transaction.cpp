@@ -127,6 +127,24 @@ result<report> switcher::rollback(const settings& chosen) {
   return tidy(move_to(std::move(target), direction::down, chosen), chosen);
 }
 
+result<report> switcher::rollback_to(release_content parent, const settings& chosen) {
+  const std::unique_lock alone{operation_, std::try_to_lock};
+  if (!alone) return busy();
+  {
+    const std::scoped_lock lock{mutex_};
+    if (!parents_.empty())
+      return error{reason::invalid_argument, "the parent release " + parents_.back().id + " is in memory: go back to it"};
+    parents_.push_back(parent);
+  }
+  auto ended = move_to(std::move(parent), direction::down, chosen);
+  if (!ended || ended->result == phase::refused || ended->result == phase::rolled_back) {
+    const std::scoped_lock lock{mutex_};
+    left_.push_back(std::move(parents_.back()));
+    parents_.pop_back();
+  }
+  return tidy(std::move(ended), chosen);
+}
+
 /// Lets go of what the operation left behind. That it could not is worth a note, not a failure.
 result<report> switcher::tidy(result<report> ended, const settings& chosen) {
   if (!ended || ended->result == phase::needs_attention || chosen.collect_timeout.count() == 0) return ended;

@@ -99,6 +99,9 @@ class switcher {
   [[nodiscard]] result<report> upgrade(release_content next, const settings&);
   /// Goes down to the nearest parent, keeping what happened since. Errors: busy; not_found (no parent).
   [[nodiscard]] result<report> rollback(const settings&);
+  /// The same to a parent that a commit or a restart let go of, loaded anew; what did not get there is let go of again.
+  /// Errors: busy; invalid_argument (there is a parent in memory).
+  [[nodiscard]] result<report> rollback_to(release_content parent, const settings&);
   /// The plan that upgrade() or rollback() would follow.
   [[nodiscard]] result<plan> plan_upgrade(const release_content& next, const settings&) const;
   [[nodiscard]] result<plan> plan_rollback(const settings&) const;
