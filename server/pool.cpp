@@ -54,6 +54,7 @@ void pool::add_worker() {
   } else {
     if (count == workers_max) return;
     place = new worker;
+    place->owner = this;
     workers_[count].store(place);
     worker_count_.store(count + 1);
   }
@@ -63,7 +64,7 @@ void pool::add_worker() {
 
 void pool::push(cell& ready) {
   auto* const mine = static_cast<worker*>(this_thread().worker);
-  if (mine == nullptr || workers_.empty()) {
+  if (mine == nullptr || mine->owner != this) {
     put_common(ready);
     return;
   }

@@ -62,6 +62,7 @@ class pool {
     alignas(64) std::atomic<std::uint32_t> ring_head{0};  // taken from, by anyone
     std::atomic<std::uint32_t> ring_tail{0};              // put to, by the worker
     std::array<std::atomic<cell*>, ring_size> ring{};
+    pool* owner = nullptr;
     unsigned next_in_a_row = 0;
     unsigned turns = 0;
     std::thread thread;
