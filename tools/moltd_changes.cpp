@@ -184,6 +184,11 @@ http_response daemon::run_change(change& wanted) {
     return refused({reason::busy, "the node is starting", "try again in a moment"});
   if (state_ == node_state::stopping) return refused({reason::stopping, "moltd is stopping"});
   if (adopted_mid_change_) return refused({reason::busy, "the node is in the middle of a change that an earlier moltd began"});
+  if (store_.in_flight() && state_ == node_state::running) {  // an outcome that could not be written down: a full disk
+    adopted_mid_change_ = true;
+    wake();
+    return refused({reason::busy, "the outcome of the last change is being found out", "try again in a moment"});
+  }
   // Journalled first, so that a second request, and a crash from here on, find it.
   if (auto begun = store_.begin_transition(wanted.kind, wanted.to); !begun) return refused(begun.error());
   wanted.from = store_.in_flight()->from;
@@ -208,7 +213,9 @@ http_response daemon::change_cold(change& wanted) {
   cold_target_ = wanted.to;
   wanted_ = true;
   wake();
-  changed_.wait(held, [&] { return !store_.in_flight() || state_ == node_state::stopping; });
+  changed_.wait(held, [&] {
+    return !store_.in_flight() || state_ == node_state::running || state_ == node_state::stopping;
+  });
   if (store_.running() != wanted.to)
     return node::error_response({reason::needs_attention, wanted.to + " could not be started", store_.attention()},
                                 exit_code::needs_attention);

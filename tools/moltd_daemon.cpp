@@ -190,6 +190,11 @@ void daemon::resolve_adopted() {
 void daemon::run(int signals) {
   std::uint64_t watchdog_us = 0;
   const bool watched = ::sd_watchdog_enabled(0, &watchdog_us) > 0;
+  {
+    const lock held{mutex_};
+    if (!wanted_ || state_ == node_state::running)  // otherwise once the node serves, or cannot be started
+      ::sd_notifyf(0, "READY=1\nSTATUS=%s", wanted_ ? "adopted the running node" : "waits for a release: molt status");
+  }
   while (true) {
     int pidfd = -1;
     {
