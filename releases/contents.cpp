@@ -67,7 +67,7 @@ result<content_entry> parse_line(std::string_view line, std::size_t number) {
     return corrupt(where + "the hash is not 64 hex digits");
   const auto size = line.substr(hash_end + 1, size_end - hash_end - 1);
   const auto [end, failed] = std::from_chars(size.data(), size.data() + size.size(), entry.size);
-  if (size.empty() || failed != std::errc{} || end != size.data() + size.size())
+  if (failed != std::errc{} || end != size.data() + size.size() || size != std::to_string(entry.size))
     return corrupt(where + "the size is not a number");
   entry.path = line.substr(size_end + 1);
   if (auto fine = check_path(entry.path); !fine)

@@ -61,8 +61,8 @@ std::string listen_address::text() const { return (ipv6 ? '[' + host + ']' : hos
 
 result<listen_address> parse_listen_address(std::string_view text) {
   const auto wrong = [&](std::string_view why) {
-    return error{reason::invalid_argument, '"' + std::string{text.substr(0, 80)} + "\" is no address: " +
-                                               std::string{why} + "; write \"127.0.0.1:6379\" or \"[::1]:6379\""};
+    return error{reason::invalid_argument, '"' + detail::shown(text) + "\" is no address: " + std::string{why} +
+                                               "; write \"127.0.0.1:6379\" or \"[::1]:6379\""};
   };
   const auto colon = text.rfind(':');
   if (colon == std::string_view::npos) return wrong("the port is missing");
@@ -133,9 +133,9 @@ result<toml::table> parse_toml(std::string_view text, std::string_view shown_as)
     return toml::parse(text, shown_as);
   } catch (const toml::parse_error& failed) {
     return error{reason::invalid_argument,
-                 file + ':' + std::to_string(failed.source().begin.line) + ": " + std::string{failed.description()}};
+                 file + ':' + std::to_string(failed.source().begin.line) + ": " + detail::shown(failed.description())};
   } catch (const std::exception& failed) {
-    return error{reason::invalid_argument, file + ": " + failed.what()};
+    return error{reason::invalid_argument, file + ": " + detail::shown(failed.what())};
   }
 }
 
@@ -298,11 +298,7 @@ class manifest_reader {
                        " belongs to no [[plugin]] of this release; a type is written \"plugin.type\"");
   }
 
-  [[nodiscard]] static std::string quoted(std::string_view text) {
-    std::string out = "\"";
-    for (const char c : text.substr(0, 80)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-    return out + (text.size() > 80 ? "...\"" : "\"");
-  }
+  [[nodiscard]] static std::string quoted(std::string_view text) { return '"' + detail::shown(text) + '"'; }
   [[nodiscard]] std::string at(const toml::node& node) const {
     return shown_as_ + ':' + std::to_string(node.source().begin.line) + ": ";
   }

@@ -44,15 +44,15 @@ namespace {
   }
 }
 
-/// A key from the file as an error may show it: short, and without control characters.
-[[nodiscard]] std::string shown(std::string_view key) {
+}  // namespace
+
+std::string shown(std::string_view text) {
   std::string out;
-  for (const char c : key.substr(0, 64)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
-  if (key.size() > 64) out += "...";
+  for (const char c : text.substr(0, shown_bytes_max))
+    out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  if (text.size() > shown_bytes_max) out += "...";
   return out;
 }
-
-}  // namespace
 
 std::string_view nearest(std::string_view word, std::initializer_list<std::string_view> candidates) {
   std::string_view best;

@@ -19,6 +19,10 @@
 
 namespace molt::releases::detail {
 
+/// Text from the file as an error may show it: short, and without control characters.
+inline constexpr std::size_t shown_bytes_max = 200;
+[[nodiscard]] std::string shown(std::string_view text);
+
 /// The candidate within two edits of `word`, or empty.
 [[nodiscard]] std::string_view nearest(std::string_view word, std::initializer_list<std::string_view> candidates);
 
@@ -51,7 +55,7 @@ class manifest_table {
       if (to_string(value) == text) return value;
       names += (names.empty() ? "\"" : " or \"") + std::string{to_string(value)} + "\"";
     }
-    fail(line_of(*node), '"' + std::string{key} + "\" must be " + names + ", not \"" + text + '"');
+    fail(line_of(*node), '"' + std::string{key} + "\" must be " + names + ", not \"" + shown(text) + '"');
     return otherwise;
   }
 
