@@ -236,11 +236,15 @@ result<upgrade::plan> box::plan_upgrade(const std::filesystem::path& release_fol
                                         std::string* id) {
   return implementation_->plan_upgrade(release_folder, request, id);
 }
-result<upgrade::plan> box::plan_rollback(const change_request& request) { return implementation_->plan_rollback(request); }
+result<upgrade::plan> box::plan_rollback(const change_request& request, const std::filesystem::path& parent) {
+  return implementation_->plan_rollback(request, parent);
+}
 result<upgrade::report> box::upgrade(const std::filesystem::path& release_folder, const change_request& request) {
   return implementation_->upgrade(release_folder, request);
 }
-result<upgrade::report> box::rollback(const change_request& request) { return implementation_->rollback(request); }
+result<upgrade::report> box::rollback(const change_request& request, const std::filesystem::path& parent) {
+  return implementation_->rollback(request, parent);
+}
 result<std::vector<loader::unload_report>> box::commit(std::chrono::nanoseconds timeout) {
   return implementation_->commit(timeout);
 }

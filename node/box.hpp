@@ -91,11 +91,12 @@ class box {
   /// What upgrade() would do, from the plugins' notes; runs none of their code. `id` gets the release's. Errors: busy, and those of inspecting.
   result<upgrade::plan> plan_upgrade(const std::filesystem::path& release_folder, const change_request&,
                                      std::string* id = nullptr);
-  result<upgrade::plan> plan_rollback(const change_request&);
+  /// `parent`: the folder of the parent release, needed when a commit or a restart has let go of it.
+  result<upgrade::plan> plan_rollback(const change_request&, const std::filesystem::path& parent = {});
   /// Errors: busy, and those of loading; everything else is in the report.
   result<upgrade::report> upgrade(const std::filesystem::path& release_folder, const change_request&);
   /// Errors: busy, not_found (no parent).
-  result<upgrade::report> rollback(const change_request&);
+  result<upgrade::report> rollback(const change_request&, const std::filesystem::path& parent = {});
   result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout);
 
   /// Listening sockets for a release to come. They replace earlier offers of the same names.

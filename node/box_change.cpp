@@ -107,9 +107,13 @@ result<upgrade::plan> box::implementation::plan_upgrade(const std::filesystem::p
   return plan_of(prepare(direction::up, std::move(next.facts), std::move(next.plugins), request));
 }
 
-result<upgrade::plan> box::implementation::plan_rollback(const change_request& request) {
+result<upgrade::plan> box::implementation::plan_rollback(const change_request& request, const std::filesystem::path& parent) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
+  if (must_load(parent)) {
+    MOLT_TRY(inspected_release before, inspect_release_folder(parent));
+    return plan_of(prepare(direction::down, std::move(before.facts), std::move(before.plugins), request));
+  }
   MOLT_TRY(const change back, prepare_rollback(request));
   return plan_of(back);
 }
@@ -125,9 +129,20 @@ result<upgrade::report> box::implementation::upgrade(const std::filesystem::path
   return run(std::move(up));
 }
 
-result<upgrade::report> box::implementation::rollback(const change_request& request) {
+/// A parent that a commit or a restart let go of stands in its folder only.
+bool box::implementation::must_load(const std::filesystem::path& parent) const {
+  return !parent.empty() && switcher_->parents().empty();
+}
+
+result<upgrade::report> box::implementation::rollback(const change_request& request, const std::filesystem::path& parent) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
+  if (must_load(parent)) {
+    MOLT_TRY(loaded_release before, load_release_folder(parent));
+    auto down = prepare(direction::down, std::move(before.facts), before.content.descriptions(), request);
+    down.content = std::move(before.content);
+    return run(std::move(down));
+  }
   MOLT_TRY(change back, prepare_rollback(request));
   return run(std::move(back));
 }
@@ -195,8 +210,9 @@ result<upgrade::report> box::implementation::run(change change) {
 
 result<upgrade::report> box::implementation::do_switch(change& change) {
   // The content is given away: whoever kept it would keep its images mapped.
-  return change.going == direction::up ? switcher_->upgrade(std::move(change.content), change.settings)
-                                       : switcher_->rollback(change.settings);
+  if (change.going == direction::up) return switcher_->upgrade(std::move(change.content), change.settings);
+  if (!change.content.id.empty()) return switcher_->rollback_to(std::move(change.content), change.settings);
+  return switcher_->rollback(change.settings);
 }
 
 /// While the switch runs, a listener whose connection type changes takes whichever of the two the release has.

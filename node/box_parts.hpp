@@ -24,9 +24,9 @@ class box::implementation {
   void stop(std::chrono::milliseconds patience);
 
   result<upgrade::plan> plan_upgrade(const std::filesystem::path&, const change_request&, std::string* id);
-  result<upgrade::plan> plan_rollback(const change_request&);
+  result<upgrade::plan> plan_rollback(const change_request&, const std::filesystem::path& parent);
   result<upgrade::report> upgrade(const std::filesystem::path&, const change_request&);
-  result<upgrade::report> rollback(const change_request&);
+  result<upgrade::report> rollback(const change_request&, const std::filesystem::path& parent);
   result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout);
 
   result<void> offer_listeners(std::vector<named_fd>);
@@ -57,6 +57,7 @@ class box::implementation {
   [[nodiscard]] result<listening_sockets> sockets_for(const releases::manifest* now, const releases::manifest& next);
 
   [[nodiscard]] change prepare(upgrade::direction, release_facts to, std::vector<plugin_description>, const change_request&) const;
+  [[nodiscard]] bool must_load(const std::filesystem::path& parent) const;
   [[nodiscard]] result<change> prepare_rollback(const change_request&) const;
   [[nodiscard]] upgrade::plan plan_of(const change&) const;
   [[nodiscard]] result<upgrade::report> run(change);

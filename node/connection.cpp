@@ -112,7 +112,7 @@ void connection::deliver(std::string_view bytes) noexcept {
     const std::size_t waiting_after = pending();
     flush();
     // A plugin may hold back while its output waits; what it left it is to be offered again when the output is gone.
-    const bool held_back = !bytes.empty() && ((consumed > 0 && waiting_after > 0) || waiting_before > 0);
+    const bool held_back = !bytes.empty() && (waiting_after > 0 || waiting_before > 0);
     if (broken_ || !held_back) break;
     if (!out_.empty()) {
       redeliver_ = true;

@@ -235,8 +235,9 @@ result<http_response> post_plan(box& node, const http_request& asked) {
   MOLT_TRY(const change_body change, read_change(asked, true));
   const auto status = node.status();
   if (change.rollback) {
-    MOLT_TRY(const upgrade::plan plan, node.plan_rollback(change.request));
-    return http_response{200, to_json(plan, status.current.id, status.parents.empty() ? "" : status.parents.back().id)};
+    MOLT_TRY(const upgrade::plan plan, node.plan_rollback(change.request, change.folder));
+    const std::string to = status.parents.empty() ? std::filesystem::path{change.folder}.filename().string() : status.parents.back().id;
+    return http_response{200, to_json(plan, status.current.id, to)};
   }
   std::string to;
   MOLT_TRY(const upgrade::plan plan, node.plan_upgrade(change.folder, change.request, &to));
@@ -251,7 +252,7 @@ result<http_response> post_upgrade(box& node, const http_request& asked) {
 
 result<http_response> post_rollback(box& node, const http_request& asked) {
   MOLT_TRY(const change_body change, read_change(asked, false));
-  MOLT_TRY(const upgrade::report report, node.rollback(change.request));
+  MOLT_TRY(const upgrade::report report, node.rollback(change.request, change.folder));
   return http_response{200, to_json(report)};
 }
 
