@@ -409,10 +409,17 @@ boost::json::object read_answer(const phase& each) {
   return answer.as_object();
 }
 
-/// The member `name`, or `otherwise` if there is none.
-boost::json::value member(const boost::json::object& of, const char* name, boost::json::value otherwise) {
+/// The text of a member, "none" if there is no such.
+std::string text_of(const boost::json::object& of, const char* name) {
   const boost::json::value* const found = of.if_contains(name);
-  return found ? *found : otherwise;
+  return found && found->is_string() ? std::string{found->as_string()} : "none";
+}
+
+template <class... Values>
+std::string formatted(const char* format, Values... values) {
+  std::array<char, 1024> text{};
+  const int size = std::snprintf(text.data(), text.size(), format, values...);
+  return {text.data(), std::min(static_cast<std::size_t>(std::max(size, 0)), text.size() - 1)};
 }
 
 int report(const std::string& folder) {
@@ -431,45 +438,39 @@ int report(const std::string& folder) {
       steady = std::max(steady, length);
 
   bool good = all.failed == 0 && all.dropped == 0 && all.wrong == 0 && wrong == 0 && keys > 0;
-  boost::json::array upgrades;
+  std::string upgrades;
+  std::printf("\n  %-10s %-10s %-12s %10s %16s  %s\n", "from", "to", "result", "total ms", "largest gap ms", "way");
   for (const phase& each : phases) {
     microseconds largest = 0;
     for (const auto& [end, length] : all.gaps)
       if (overlaps(each, end, length)) largest = std::max(largest, length);
     const boost::json::object answer = read_answer(each);
-    const boost::json::value result = member(answer, "result", "none");
-    good = good && result == boost::json::value(each.expected);
-    upgrades.push_back({{"from", each.from},
-                        {"to", each.to},
-                        {"result", result},
-                        {"total_ms", member(answer, "total_ms", milliseconds(each.end - each.begin))},
-                        {"largest_gap_ms", milliseconds(largest)},
-                        {"way", member(answer, "way", nullptr)}});
+    const std::string result = text_of(answer, "result");
+    const std::string way = text_of(answer, "way");
+    const boost::json::value* const total = answer.if_contains("total_ms");
+    const double total_ms = total ? total->to_number<double>() : milliseconds(each.end - each.begin);
+    good = good && result == each.expected;
+    upgrades += upgrades.empty() ? "" : ",";
+    upgrades += formatted(
+        "\n  {\"from\": \"%s\", \"to\": \"%s\", \"result\": \"%s\", \"total_ms\": %.3f, "
+        "\"largest_gap_ms\": %.3f, \"way\": \"%s\"}",
+        each.from.c_str(), each.to.c_str(), result.c_str(), total_ms, milliseconds(largest), way.c_str());
+    std::printf("  %-10s %-10s %-12s %10.1f %16.1f  %s\n", each.from.c_str(), each.to.c_str(), result.c_str(), total_ms,
+                milliseconds(largest), way.c_str());
   }
-  const boost::json::object written{{"requests", all.requests},
-                                    {"failed_requests", all.failed},
-                                    {"dropped_connections", all.dropped},
-                                    {"keys", keys},
-                                    {"keys_wrong", wrong + all.wrong},
-                                    {"steady_gap_ms", milliseconds(steady)},
-                                    {"upgrades", upgrades}};
-  std::ofstream{folder + "/report.json"} << written << '\n';
-
-  std::printf("\n  %-10s %-10s %-12s %10s %16s  %s\n", "from", "to", "result", "total ms", "largest gap ms", "way");
-  for (const boost::json::value& each : upgrades) {
-    const auto text = [&](const char* name) {
-      const boost::json::value& value = each.at(name);
-      return value.is_string() ? std::string{value.as_string()} : std::string{"-"};
-    };
-    std::printf("  %-10s %-10s %-12s %10.1f %16.1f  %s\n", text("from").c_str(), text("to").c_str(),
-                text("result").c_str(), each.at("total_ms").to_number<double>(),
-                each.at("largest_gap_ms").to_number<double>(), text("way").c_str());
-  }
+  wrong += all.wrong;
+  const auto number = [](std::int64_t value) { return static_cast<long long>(value); };
+  std::ofstream{folder + "/report.json"} << formatted(
+                                                "{\"requests\": %lld, \"failed_requests\": %lld, "
+                                                "\"dropped_connections\": %lld, \"keys\": %lld, \"keys_wrong\": %lld,\n"
+                                                " \"steady_gap_ms\": %.3f, \"upgrades\": [",
+                                                number(all.requests), number(all.failed), number(all.dropped),
+                                                number(keys), number(wrong), milliseconds(steady))
+                                         << upgrades << "\n]}\n";
   std::printf(
       "\n  %lld requests, %lld failed, %lld connections dropped; %lld keys read back, %lld wrong\n"
       "  largest gap without an upgrade: %.1f ms\n",
-      static_cast<long long>(all.requests), static_cast<long long>(all.failed), static_cast<long long>(all.dropped),
-      static_cast<long long>(keys), static_cast<long long>(wrong + all.wrong), milliseconds(steady));
+      number(all.requests), number(all.failed), number(all.dropped), number(keys), number(wrong), milliseconds(steady));
   return good ? 0 : 1;
 }
 
