@@ -6,13 +6,21 @@
 
 #include <molt/plugin.hpp>
 
+#include <cstddef>
 #include <stdexcept>
+#include <string>
+#include <string_view>
 #include <utility>
 
 namespace kv {
 
 /// The value that the new format cannot hold, or so its author thought.
 inline constexpr std::string_view unlucky = "unlucky";
+
+inline v2::entry checked(const std::string& text) {
+  if (text == unlucky) throw std::runtime_error{"a value that cannot be converted: " + text};
+  return {.text = text};
+}
 
 struct store : molt::server<state> {
   using messages = molt::messages<execute, remove_expired>;
@@ -22,11 +30,15 @@ struct store : molt::server<state> {
   }
   void handle_cast(molt::context& context, const remove_expired&) { remove_a_slice<keyspace>(context, self()); }
 
-  static state code_change(v1::state&& old) {
-    return {.keys = converted<v2::entry>(std::move(old.keys), [](std::string&& text) {
-              if (text == unlucky) throw std::runtime_error{"a value that cannot be converted: " + text};
-              return v2::entry{.text = std::move(text)};
-            })};
+  static state code_change(const v1::state& old) {
+    state now;
+    for (std::size_t i = 0; i < part_count; ++i)
+      for (const std::string& text : old.keys.parts[i].values) now.keys.parts[i].values.push_back(checked(text));
+    for (std::size_t i = 0; i < part_count; ++i) {
+      now.keys.parts[i].places = old.keys.parts[i].places;
+      now.keys.parts[i].vacant = old.keys.parts[i].vacant;
+    }
+    return now;
   }
   static v1::state code_change_down(state&& now) noexcept { return v2::to_v1(std::move(now)); }
   static constexpr molt::loss code_change_down_loss(const state*) {

@@ -20,7 +20,7 @@ struct entry {
 struct state {
   table<entry> keys;
   std::set<std::pair<std::int64_t, std::string>> deadlines{};  ///< each key that expires, the next one first
-  std::int64_t look_at_ms = 0;                               ///< when `remove_expired` is due; 0: none was sent
+  std::int64_t look_at_ms = 0;                                 ///< when `remove_expired` is due; 0: none was sent
 };
 
 /// Both steps move every value and allocate; nothing else can go wrong, and without memory the process ends anyway.
