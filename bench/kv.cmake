@@ -1,0 +1,7 @@
+if(TARGET molt-node AND TARGET kv-1.0.0 AND TARGET kv_test_support)
+  get_target_property(kv_plugins kv-1.0.0 LIBRARY_OUTPUT_DIRECTORY)
+  add_executable(molt_bench_kv kv.cpp)
+  target_link_libraries(molt_bench_kv PRIVATE molt_options kv_test_support)
+  target_compile_definitions(molt_bench_kv PRIVATE "KV_RELEASE=\"${kv_plugins}/..\"" "KV_NODE=\"$<TARGET_FILE:molt-node>\"")
+  add_dependencies(molt_bench_kv molt-node kv-1.0.0)
+endif()
