@@ -116,8 +116,9 @@ TEST_F(kv_node, holds_back_a_client_that_does_not_read_its_replies) {
       EXPECT_EQ(ask(other, {"PING"}), "+PONG");
       std::this_thread::sleep_for(std::chrono::milliseconds{50});
     }
-    if (KV_MEASURE_MEMORY)
+    if (KV_MEASURE_MEMORY) {
       EXPECT_LT(most, before + 300 * mib) << "before " << before / mib << " MiB, at most " << most / mib;
+    }
     const std::string expected = "$" + std::to_string(size) + "\r\n" + value + "\r\n";
     for (int i = 0; i < times; ++i) ASSERT_TRUE(slow.receive(expected.size()) == expected) << "reply " << i;
     EXPECT_EQ(ask(slow, {"PING"}), "+PONG");
