@@ -12,7 +12,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace molt::releases;
   const auto read = parse_manifest({reinterpret_cast<const char*>(data), size});
   if (!read) {
-    const auto& message = read.error().message();
+    const std::string message = read.error().message();
     MOLT_ASSERT(message.starts_with("release.toml:"), message);
     for (const char c : message) MOLT_ASSERT(static_cast<unsigned char>(c) >= 0x20 || c == '\n', message);
     return 0;
