@@ -433,9 +433,10 @@ int report(const std::string& folder) {
   const std::vector<phase> phases = read_phases(folder + "/phases");
 
   microseconds steady = 0;
-  for (const auto& [end, length] : all.gaps)
-    if (std::none_of(phases.begin(), phases.end(), [&](const phase& each) { return overlaps(each, end, length); }))
-      steady = std::max(steady, length);
+  for (const auto& gap : all.gaps)
+    if (std::none_of(phases.begin(), phases.end(),
+                     [&](const phase& each) { return overlaps(each, gap.first, gap.second); }))
+      steady = std::max(steady, gap.second);
 
   bool good = all.failed == 0 && all.dropped == 0 && all.wrong == 0 && wrong == 0 && keys > 0;
   std::string upgrades;
