@@ -77,6 +77,33 @@ std::string detail_of(const json::value& report) {
   return text;
 }
 
+/// The node's plan with one more problem.
+http_response with_problem(const http_response& planned, const std::string& problem) {
+  auto plan = node::error_of(planned) ? error{} : node::parse_json(planned.body);
+  if (!plan || !plan->is_object()) return planned;
+  auto& object = plan->get_object();
+  auto& problems = object["problems"];
+  if (!problems.is_array()) problems = json::array{};
+  problems.get_array().emplace_back(problem);
+  object["refused"] = true;
+  return respond(object);
+}
+
+/// The report of a start without state to move.
+http_response started_cold(std::string_view from, std::string_view to, clock::time_point begun) {
+  const std::chrono::duration<double, std::milli> took = clock::now() - begun;
+  return respond({{"result", "done"},
+                  {"from", from},
+                  {"to", to},
+                  {"total_ms", took.count()},
+                  {"way", "keep"},
+                  {"types", json::array{}},
+                  {"servers_migrated", 0},
+                  {"failures", json::array{}},
+                  {"problems", json::array{}},
+                  {"notes", json::array{"no node was running, so the release was started without state"}}});
+}
+
 transition_outcome outcome_named(std::string_view name) noexcept {
   if (name == "done") return transition_outcome::done;
   if (name == "refused") return transition_outcome::refused;
@@ -136,12 +163,19 @@ http_response daemon::post_plan(json::object body) {
     target = store_.find(*name);
   }
   if (!target) return refused(target.error());
+  if (state_ == node_state::down)
+    return refused({reason::unreachable, "no node is running", "molt status says why; molt upgrade RELEASE starts one"});
+  if (!back && target->id == store_.running()) return refused({reason::refused, target->id + " runs already"});
+  // The node knows nothing of probation; it is asked all the same, so that the next step can be looked at before the commit.
+  const std::string against =
+      !back && store_.in_probation() ? store_.running() + " is in probation: molt commit or molt rollback first" : "";
   const auto folder = store_.folder_of(target->id);
   held.unlock();
   body["release_dir"] = folder.string();
   if (back) body["rollback"] = true;
   auto planned = ask_node("POST", "/v1/plan", json::serialize(body), plan_timeout);
-  return planned ? *planned : refused(planned.error());
+  if (!planned) return refused(planned.error());
+  return against.empty() ? *planned : with_problem(*planned, against);
 }
 
 // -- Changing the release
@@ -189,6 +223,8 @@ http_response daemon::run_change(change& wanted) {
     wake();
     return refused({reason::busy, "the outcome of the last change is being found out", "try again in a moment"});
   }
+  if (state_ == node_state::down && wanted.kind == transition_kind::upgrade && wanted.to == store_.running())
+    return start_again(held, wanted);
   // Journalled first, so that a second request, and a crash from here on, find it.
   if (auto begun = store_.begin_transition(wanted.kind, wanted.to); !begun) return refused(begun.error());
   wanted.from = store_.in_flight()->from;
@@ -219,17 +255,27 @@ http_response daemon::change_cold(change& wanted) {
   if (store_.running() != wanted.to)
     return node::error_response({reason::needs_attention, wanted.to + " could not be started", store_.attention()},
                                 exit_code::needs_attention);
-  const std::chrono::duration<double, std::milli> took = clock::now() - begun;
-  return respond({{"result", "done"},
-                  {"from", wanted.from},
-                  {"to", wanted.to},
-                  {"total_ms", took.count()},
-                  {"way", "keep"},
-                  {"types", json::array{}},
-                  {"servers_migrated", 0},
-                  {"failures", json::array{}},
-                  {"problems", json::array{}},
-                  {"notes", json::array{"no node was running, so the release was started without state"}}});
+  return started_cold(wanted.from, wanted.to, begun);
+}
+
+/// moltd gave up on the node, and an operator wants the same release again. Nothing to journal: no other one could start.
+http_response daemon::start_again(lock& held, const change& wanted) {
+  const auto begun = clock::now();
+  const auto folder = store_.folder_of(wanted.to);
+  held.unlock();
+  if (auto whole = releases::verify_contents(folder); !whole) return refused(whole.error());
+  held.lock();
+  if (state_ == node_state::stopping) return refused({reason::stopping, "moltd is stopping"});
+  spdlog::info("{} is started again", wanted.to);
+  wanted_ = true;
+  wake();
+  changed_.wait(held, [&] {
+    return state_ == node_state::running || state_ == node_state::stopping || (state_ == node_state::down && !wanted_);
+  });
+  if (state_ != node_state::running)
+    return node::error_response({reason::needs_attention, wanted.to + " could not be started", store_.attention()},
+                                exit_code::needs_attention);
+  return started_cold(wanted.from, wanted.to, begun);
 }
 
 http_response daemon::change_live(change& wanted) {

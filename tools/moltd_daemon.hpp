@@ -118,6 +118,7 @@ class daemon {
   node::http_response post_commit();
   node::http_response run_change(change&);
   node::http_response change_cold(change&);
+  node::http_response start_again(lock&, const change&);
   node::http_response change_live(change&);
   node::http_response conclude(const change&, const node::http_response& from_node, listeners candidate);
   node::http_response await_resolution(const change&);

@@ -229,6 +229,18 @@ TEST_F(moltd, answers_what_it_refuses_with_exit_code_one) {
   EXPECT_EQ(box.ask("DELETE", "/v1/releases/box-2.0.0").status, 200U);
 }
 
+TEST_F(moltd, plans_what_the_upgrade_would_answer) {
+  const auto plan = [&](const std::string& id) { return box.ask("POST", "/v1/plan", {{"release", id}}); };
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  EXPECT_EQ(plan("1.0.0").text({"error", "message"}), "box-1.0.0 runs already");
+  EXPECT_EQ(plan("2.0.0").text({"refused"}), "false");
+  ASSERT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
+  const auto in_probation = plan("1.0.0");
+  EXPECT_EQ(in_probation.text({"refused"}), "true");
+  EXPECT_THAT(in_probation.text({"problems"}), HasSubstr("box-2.0.0 is in probation"));
+}
+
 TEST_F(moltd, gives_up_on_a_node_that_keeps_ending_and_an_operator_can_bring_it_back) {
   const auto wrapper = box.folder / "node";
   write_file(wrapper, "#!/bin/sh\n[ -e \"$0.broken\" ] && exit 1\nexec " MOLT_NODE " \"$@\"\n");
@@ -243,6 +255,15 @@ TEST_F(moltd, gives_up_on_a_node_that_keeps_ending_and_an_operator_can_bring_it_
   EXPECT_THAT(status.text({"attention"}), HasSubstr("gave up after 4 ends of molt-node"));
   EXPECT_EQ(box.ask("GET", "/v1/servers").text({"error", "exit_code"}), "4");
   EXPECT_EQ(box.upgrade("2.0.0").text({"error", "exit_code"}), "5") << "it cannot start either";
+  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"node", "state"}) == "down"; }));
+  EXPECT_EQ(box.upgrade("1.0.0").text({"error", "exit_code"}), "5") << "nor can the one that ran";
+  fs::remove(box.folder / "node.broken");
+  EXPECT_EQ(box.upgrade("1.0.0").text({"result"}), "done") << "the same release again";
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  EXPECT_EQ(box.ask("GET", "/v1/status").text({"attention"}), "null");
+  EXPECT_EQ(box.upgrade("1.0.0").text({"error", "message"}), "box-1.0.0 runs already");
+  write_file(box.folder / "node.broken", "");
+  ::kill(box.node_pid(), SIGKILL);
   ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"node", "state"}) == "down"; }));
   fs::remove(box.folder / "node.broken");
   EXPECT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
