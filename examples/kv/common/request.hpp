@@ -2,6 +2,8 @@
 // a connection and a store that have not changed at the same moment understand each other.
 #pragma once
 
+#include "reply.hpp"
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -41,12 +43,15 @@ class batch_reader {
 
   [[nodiscard]] bool done() const noexcept { return next_ == batch_.layout.size(); }
 
-  /// The words of the next command; valid until the next call and while the batch lives.
+  /// The words of the next command, at least one; valid until the next call and while the batch lives. A batch need not
+  /// come from a connection: one whose layout does not fit its text ends with a command_error.
   [[nodiscard]] std::span<const std::string_view> next() {
     const std::size_t count = batch_.layout[next_++];
+    if (count == 0 || count > batch_.layout.size() - next_) refuse();
     words_.clear();
     for (std::size_t i = 0; i < count; ++i) {
       const std::size_t size = batch_.layout[next_++];
+      if (size > batch_.text.size() - used_) refuse();
       words_.push_back(std::string_view{batch_.text}.substr(used_, size));
       used_ += size;
     }
@@ -60,6 +65,11 @@ class batch_reader {
   }
 
  private:
+  [[noreturn]] void refuse() {
+    next_ = batch_.layout.size();
+    throw command_error{"ERR a batch whose layout does not fit its text"};
+  }
+
   const execute& batch_;
   std::size_t next_ = 0;
   std::size_t used_ = 0;

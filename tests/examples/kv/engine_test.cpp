@@ -4,6 +4,8 @@
 #include KV_KEYSPACE
 
 #include <chrono>
+#include <cstdint>
+#include <vector>
 
 namespace kv_test {
 namespace {
@@ -60,6 +62,21 @@ class engine final : public peer {
   std::string unread_;
   bool ended_ = false;
 };
+
+TEST(run_batch, ends_a_batch_whose_layout_does_not_fit_its_text_with_an_error) {
+  kv::state state;
+  kv::keyspace keys = keyspace_of(state);
+  constexpr std::uint32_t most = UINT32_MAX;
+  for (const std::vector<std::uint32_t>& rest :
+       {std::vector<std::uint32_t>{0}, {1}, {2, 0}, {1, 1}, {most}, {2, 0, most}}) {
+    kv::execute batch{.text = "PING", .layout = {1, 4}};
+    batch.layout.insert(batch.layout.end(), rest.begin(), rest.end());
+    const kv::executed done = run_batch(keys, batch);
+    EXPECT_EQ(done.replies, "+PONG\r\n-ERR a batch whose layout does not fit its text\r\n");
+    EXPECT_EQ(done.commands, 2U);
+    EXPECT_TRUE(done.unanswered.layout.empty());
+  }
+}
 
 }  // namespace
 
