@@ -32,9 +32,12 @@ exit_code exit_code_of(reason why) noexcept {
     case reason::corrupt:
     case reason::busy:
     case reason::no_such_server:
-    case reason::unknown_message: return exit_code::refused;
-    case reason::unreachable: return exit_code::unreachable;
-    case reason::needs_attention: return exit_code::needs_attention;
+    case reason::unknown_message:
+      return exit_code::refused;
+    case reason::unreachable:
+      return exit_code::unreachable;
+    case reason::needs_attention:
+      return exit_code::needs_attention;
     case reason::internal:
     case reason::io:
     case reason::out_of_bounds:
@@ -43,28 +46,37 @@ exit_code exit_code_of(reason why) noexcept {
     case reason::timeout:
     case reason::server_failed:
     case reason::overloaded:
-    case reason::would_deadlock: return exit_code::failed;
+    case reason::would_deadlock:
+      return exit_code::failed;
   }
   return exit_code::failed;
 }
 
 unsigned http_status_of(reason why) noexcept {
   switch (why) {
-    case reason::invalid_argument: return 400;
+    case reason::invalid_argument:
+      return 400;
     case reason::not_found:
     case reason::no_such_server:
-    case reason::unknown_message: return 404;
+    case reason::unknown_message:
+      return 404;
     case reason::refused:
     case reason::already_exists:
-    case reason::busy: return 409;
-    case reason::out_of_bounds: return 413;
+    case reason::busy:
+      return 409;
+    case reason::out_of_bounds:
+      return 413;
     case reason::incompatible:
-    case reason::corrupt: return 422;
+    case reason::corrupt:
+      return 422;
     case reason::stopping:
     case reason::overloaded:
-    case reason::unreachable: return 503;
-    case reason::timeout: return 504;
-    default: return 500;
+    case reason::unreachable:
+      return 503;
+    case reason::timeout:
+      return 504;
+    default:
+      return 500;
   }
 }
 
@@ -86,8 +98,8 @@ std::optional<api_error> error_of(const http_response& response) {
   const auto* object = failed ? nullptr : body.if_object();
   const auto* inner = object == nullptr ? nullptr : object->if_contains("error");
   if (inner == nullptr || !inner->is_object())
-    return api_error{error{reason::internal, "answer " + std::to_string(response.status) + " without an error text: " +
-                                                 response.body.substr(0, shown_max)},
+    return api_error{error{reason::internal, "answer " + std::to_string(response.status) +
+                                                 " without an error text: " + response.body.substr(0, shown_max)},
                      exit_code::failed};
   const auto& fields = inner->get_object();
   const reason why = reason_named(text_at(fields, "reason"));

@@ -12,9 +12,9 @@ namespace molt::node {
 /// What `molt` exits with.
 enum class exit_code : int {
   done = 0,
-  refused = 1,          ///< refused, nothing changed
+  refused = 1,  ///< refused, nothing changed
   usage = 2,
-  failed = 3,           ///< failed, everything is as before
+  failed = 3,  ///< failed, everything is as before
   unreachable = 4,
   needs_attention = 5,
 };

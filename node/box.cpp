@@ -42,16 +42,26 @@ std::string_view text_of(const molt_text& text) {
 error call_error(int status, const json_call& asked, const molt_text& why) {
   const std::string what = asked.server + "." + asked.message;
   const std::string text{text_of(why)};
-  const auto with = [&](std::string_view otherwise) { return what + ": " + (text.empty() ? std::string{otherwise} : text); };
+  const auto with = [&](std::string_view otherwise) {
+    return what + ": " + (text.empty() ? std::string{otherwise} : text);
+  };
   switch (status) {
-    case MOLT_TIMEOUT: return {reason::timeout, with("no reply in time")};
-    case MOLT_NO_SUCH_SERVER: return {reason::no_such_server, with("the server is gone")};
-    case MOLT_SERVER_FAILED: return {reason::server_failed, with("its handler threw")};
-    case MOLT_OVERLOADED: return {reason::overloaded, with("its mailbox is full")};
-    case MOLT_WOULD_DEADLOCK: return {reason::would_deadlock, with("the call would wait for itself")};
-    case MOLT_UNKNOWN_MESSAGE: return {reason::unknown_message, with("it handles no such message")};
-    case MOLT_STOPPING: return {reason::stopping, with("the node stops")};
-    default: return {reason::internal, with("status " + std::to_string(status))};
+    case MOLT_TIMEOUT:
+      return {reason::timeout, with("no reply in time")};
+    case MOLT_NO_SUCH_SERVER:
+      return {reason::no_such_server, with("the server is gone")};
+    case MOLT_SERVER_FAILED:
+      return {reason::server_failed, with("its handler threw")};
+    case MOLT_OVERLOADED:
+      return {reason::overloaded, with("its mailbox is full")};
+    case MOLT_WOULD_DEADLOCK:
+      return {reason::would_deadlock, with("the call would wait for itself")};
+    case MOLT_UNKNOWN_MESSAGE:
+      return {reason::unknown_message, with("it handles no such message")};
+    case MOLT_STOPPING:
+      return {reason::stopping, with("the node stops")};
+    default:
+      return {reason::internal, with("status " + std::to_string(status))};
   }
 }
 
@@ -59,8 +69,9 @@ error no_handler(const servers::server_type& type, const json_call& asked) {
   std::string known;
   for (std::uint32_t i = 0; i < type.abi().handler_count; ++i)
     known += (i == 0 ? "" : ", ") + std::string{type.abi().handlers[i].message->name};
-  return {reason::unknown_message, asked.server + " (" + std::string{type.name()} + " " + std::string{type.version()} +
-                                       ") handles no message " + asked.message,
+  return {reason::unknown_message,
+          asked.server + " (" + std::string{type.name()} + " " + std::string{type.version()} + ") handles no message " +
+              asked.message,
           known.empty() ? "it handles none" : "it handles " + known};
 }
 
@@ -248,7 +259,9 @@ result<upgrade::report> box::rollback(const change_request& request, const std::
 result<std::vector<loader::unload_report>> box::commit(std::chrono::nanoseconds timeout) {
   return implementation_->commit(timeout);
 }
-result<void> box::offer_listeners(std::vector<named_fd> given) { return implementation_->offer_listeners(std::move(given)); }
+result<void> box::offer_listeners(std::vector<named_fd> given) {
+  return implementation_->offer_listeners(std::move(given));
+}
 
 std::vector<named_fd> box::duplicate_listeners() const {
   std::vector<named_fd> all;

@@ -1,13 +1,13 @@
 // A running node: the servers and connections of one release, and the operations that change the release under them.
 //
 //   start     manifest -> plugins -> runtime -> supervised servers -> listeners; a failure undoes what was done
-//   upgrade   load and check -> listeners opened -> leaving servers stopped -> switch (upgrade/) -> supervision and listeners
-//   rollback  the same downwards, to the nearest parent
-//   commit    parents are forgotten, their images unloaded
+//   upgrade   load and check -> listeners opened -> leaving servers stopped -> switch (upgrade/) -> supervision and
+//   listeners rollback  the same downwards, to the nearest parent commit    parents are forgotten, their images
+//   unloaded
 //
-// Invariants: one such operation at a time, a second one is `busy`; after a refused or rolled back one servers, supervision and
-// listeners are those of before. (A supervised server whose type the next release lacks must end before the switch; if the
-// switch then fails, it is started anew.)
+// Invariants: one such operation at a time, a second one is `busy`; after a refused or rolled back one servers,
+// supervision and listeners are those of before. (A supervised server whose type the next release lacks must end before
+// the switch; if the switch then fails, it is started anew.)
 #pragma once
 
 #include "base/result.hpp"
@@ -42,8 +42,8 @@ struct box_options {
 
 /// What an operator may say beside the release.
 struct change_request {
-  std::optional<upgrade::mode> mode;     ///< otherwise the manifest's
-  servers::arguments arguments;          ///< for hooks; beside the manifest's, which they replace by name
+  std::optional<upgrade::mode> mode;  ///< otherwise the manifest's
+  servers::arguments arguments;       ///< for hooks; beside the manifest's, which they replace by name
   std::vector<std::string> accept_loss;
 };
 
@@ -88,7 +88,8 @@ class box {
   /// Nothing else may be asked of the box afterwards.
   void stop(std::chrono::milliseconds patience);
 
-  /// What upgrade() would do, from the plugins' notes; runs none of their code. `id` gets the release's. Errors: busy, and those of inspecting.
+  /// What upgrade() would do, from the plugins' notes; runs none of their code. `id` gets the release's. Errors: busy,
+  /// and those of inspecting.
   result<upgrade::plan> plan_upgrade(const std::filesystem::path& release_folder, const change_request&,
                                      std::string* id = nullptr);
   /// `parent`: the folder of the parent release, needed when a commit or a restart has let go of it.
@@ -106,8 +107,8 @@ class box {
 
   [[nodiscard]] box_status status() const;
   [[nodiscard]] std::vector<servers::server_info> servers() const;
-  /// Returns the reply as JSON, "null" for a cast. Errors: no_such_server, unknown_message (names those that there are),
-  /// invalid_argument (names the member), incompatible, and those of a call.
+  /// Returns the reply as JSON, "null" for a cast. Errors: no_such_server, unknown_message (names those that there
+  /// are), invalid_argument (names the member), incompatible, and those of a call.
   result<std::string> call(const json_call&);
   [[nodiscard]] servers::runtime& runtime() noexcept;
 

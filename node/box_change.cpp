@@ -24,17 +24,18 @@ bool has_type(const std::vector<plugin_description>& plugins, std::string_view t
 
 /// Arguments for hooks: the manifest's, replaced and followed by the operator's.
 void add_arguments(servers::arguments& to, const servers::arguments& from) {
-  for (const auto& [name, value] : from) {
-    const auto found = std::find_if(to.begin(), to.end(), [&](const auto& each) { return each.first == name; });
+  for (const auto& given : from) {
+    const auto found = std::find_if(to.begin(), to.end(), [&](const auto& each) { return each.first == given.first; });
     if (found != to.end()) {
-      found->second = value;
+      found->second = given.second;
     } else {
-      to.emplace_back(name, value);
+      to.push_back(given);
     }
   }
 }
 
-upgrade::report refused(const release_facts& from, const release_facts& to, direction going, std::vector<std::string> problems) {
+upgrade::report refused(const release_facts& from, const release_facts& to, direction going,
+                        std::vector<std::string> problems) {
   upgrade::report report;
   report.result = phase::refused;
   report.from = from.id();
@@ -92,14 +93,15 @@ result<box::implementation::change> box::implementation::prepare_rollback(const 
   release_facts parent;
   {
     const std::lock_guard lock{mutex_};
-    if (parents_.empty() || contents.empty()) return error{reason::not_found, "there is no parent release to go back to"};
+    if (parents_.empty() || contents.empty())
+      return error{reason::not_found, "there is no parent release to go back to"};
     parent = parents_.back();
   }
   return prepare(direction::down, std::move(parent), contents.back().descriptions(), request);
 }
 
-result<upgrade::plan> box::implementation::plan_upgrade(const std::filesystem::path& folder, const change_request& request,
-                                                        std::string* id) {
+result<upgrade::plan> box::implementation::plan_upgrade(const std::filesystem::path& folder,
+                                                        const change_request& request, std::string* id) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
   MOLT_TRY(inspected_release next, inspect_release_folder(folder));
@@ -107,7 +109,8 @@ result<upgrade::plan> box::implementation::plan_upgrade(const std::filesystem::p
   return plan_of(prepare(direction::up, std::move(next.facts), std::move(next.plugins), request));
 }
 
-result<upgrade::plan> box::implementation::plan_rollback(const change_request& request, const std::filesystem::path& parent) {
+result<upgrade::plan> box::implementation::plan_rollback(const change_request& request,
+                                                         const std::filesystem::path& parent) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
   if (must_load(parent)) {
@@ -120,7 +123,8 @@ result<upgrade::plan> box::implementation::plan_rollback(const change_request& r
 
 // ---- Doing
 
-result<upgrade::report> box::implementation::upgrade(const std::filesystem::path& folder, const change_request& request) {
+result<upgrade::report> box::implementation::upgrade(const std::filesystem::path& folder,
+                                                     const change_request& request) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
   MOLT_TRY(loaded_release next, load_release_folder(folder));
@@ -134,7 +138,8 @@ bool box::implementation::must_load(const std::filesystem::path& parent) const {
   return !parent.empty() && switcher_->parents().empty();
 }
 
-result<upgrade::report> box::implementation::rollback(const change_request& request, const std::filesystem::path& parent) {
+result<upgrade::report> box::implementation::rollback(const change_request& request,
+                                                      const std::filesystem::path& parent) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
   if (must_load(parent)) {
@@ -298,8 +303,9 @@ void box::implementation::apply_listeners(change& change, upgrade::report& repor
     if (find_listener(change.to.manifest, entry.name) == nullptr) plane_->close_listener(entry.name);
   for (const auto& entry : change.to.manifest.listeners) {
     const auto socket = change.sockets.find(entry.name);
-    const auto done = socket == change.sockets.end() ? plane_->change(listener_settings_of(entry))
-                                                     : plane_->listen(std::move(socket->second), listener_settings_of(entry));
+    const auto done = socket == change.sockets.end()
+                          ? plane_->change(listener_settings_of(entry))
+                          : plane_->listen(std::move(socket->second), listener_settings_of(entry));
     if (!done) report.problems.push_back(done.error().text());
   }
 }

@@ -56,7 +56,8 @@ class box::implementation {
   /// Sockets for the listeners of `next` that `now` does not have at the same address: offered ones, or opened.
   [[nodiscard]] result<listening_sockets> sockets_for(const releases::manifest* now, const releases::manifest& next);
 
-  [[nodiscard]] change prepare(upgrade::direction, release_facts to, std::vector<plugin_description>, const change_request&) const;
+  [[nodiscard]] change prepare(upgrade::direction, release_facts to, std::vector<plugin_description>,
+                               const change_request&) const;
   [[nodiscard]] bool must_load(const std::filesystem::path& parent) const;
   [[nodiscard]] result<change> prepare_rollback(const change_request&) const;
   [[nodiscard]] upgrade::plan plan_of(const change&) const;
@@ -81,7 +82,7 @@ class box::implementation {
   std::unique_ptr<data_plane> plane_;
   std::unique_ptr<upgrade::switcher> switcher_;
   std::unique_ptr<servers::supervisor> supervisor_;
-  mutable std::shared_mutex exits_;            // held shared while an exit is passed on
+  mutable std::shared_mutex exits_;             // held shared while an exit is passed on
   servers::supervisor* exits_go_to_ = nullptr;  // guarded by exits_
 
   std::mutex operation_;  // held for one operation

@@ -1,6 +1,7 @@
 // Bytes on their way in or out of a socket: appended at the end, taken from the front, no memory while empty.
 //
-// Invariant: begin_ <= end_ <= capacity_. A buffer emptied by consume() owns no memory, so that 10,000 idle connections cost nothing.
+// Invariant: begin_ <= end_ <= capacity_. A buffer emptied by consume() owns no memory, so that 10,000 idle connections
+// cost nothing.
 #pragma once
 
 #include "base/assert.hpp"

@@ -16,8 +16,8 @@
 namespace molt::node {
 namespace {
 
-constexpr std::size_t read_room_min = std::size_t{16} << 10U;  // beside what is left over
-constexpr std::size_t read_max = std::size_t{1} << 20U;        // one event: so that others get their turn
+constexpr std::size_t read_room_min = std::size_t{16} << 10U;     // beside what is left over
+constexpr std::size_t read_max = std::size_t{1} << 20U;           // one event: so that others get their turn
 constexpr std::size_t send_at_once_min = std::size_t{64} << 10U;  // larger writes skip the buffer while it is empty
 constexpr std::size_t spare_max = std::size_t{64} << 10U;
 constexpr std::size_t discard_max = std::size_t{256} << 10U;
@@ -188,8 +188,8 @@ void connection::drain() noexcept {
   settle();
 }
 
-/// The output is gone. What the client sent beyond is read and dropped, for closing over it would reset the connection and could
-/// cost the client our last answer.
+/// The output is gone. What the client sent beyond is read and dropped, for closing over it would reset the connection
+/// and could cost the client our last answer.
 void connection::finish() noexcept {
   ::shutdown(fd_.get(), SHUT_WR);
   for (std::size_t dropped = 0; dropped < discard_max && !input_ended_;) {
@@ -263,7 +263,8 @@ int connection::write_here(std::string_view bytes) noexcept {
 int connection::write_from_elsewhere(std::string_view bytes) noexcept {
   {
     const std::lock_guard lock{foreign_mutex_};
-    const bool too_much = out_size_.load(std::memory_order_relaxed) + foreign_.size() + bytes.size() > host_.options.output_max;
+    const bool too_much =
+        out_size_.load(std::memory_order_relaxed) + foreign_.size() + bytes.size() > host_.options.output_max;
     if (too_much || !foreign_.append(bytes.data(), bytes.size())) {
       close_asked_.store(true, std::memory_order_release);
       loop_.enqueue(*this);

@@ -9,8 +9,8 @@
 //   any         socket broken                            closed
 //   closed      server ended                             destroyed
 //
-// Invariants: the socket is used by the loop's thread alone; output written by one server keeps its order whichever thread its
-// handlers ran on; the connection outlives its server, since the server writes to it.
+// Invariants: the socket is used by the loop's thread alone; output written by one server keeps its order whichever
+// thread its handlers ran on; the connection outlives its server, since the server writes to it.
 //
 // The input buffer is the node's, not the plugin's: so bytes that one version did not consume are the next version's.
 #pragma once
@@ -40,7 +40,8 @@ class connection final : public io_source, public servers::connection_output {
   connection& operator=(const connection&) = delete;
 
   // The loop's thread.
-  /// Starts the server and begins to read; closes when it does not start. From here on it owns itself: attend() ends it.
+  /// Starts the server and begins to read; closes when it does not start. From here on it owns itself: attend() ends
+  /// it.
   void open(const listener_settings&);
   void on_events(std::uint32_t events) noexcept override;
   /// Does what other threads asked for; destroys the connection when it is closed and its server has ended.
@@ -90,10 +91,10 @@ class connection final : public io_source, public servers::connection_output {
   unique_fd fd_;
   state state_ = state::open;
   bool delivering_ = false;
-  bool paused_ = false;      // reading, for output that waits
-  bool redeliver_ = false;   // the plugin left bytes while output waited: offer them again when there is room
+  bool paused_ = false;     // reading, for output that waits
+  bool redeliver_ = false;  // the plugin left bytes while output waited: offer them again when there is room
   bool input_ended_ = false;
-  bool broken_ = false;      // a send failed
+  bool broken_ = false;          // a send failed
   bool stopping_later_ = false;  // a tick of the loop holds this connection
   std::uint32_t watched_ = 0;
   byte_buffer in_;
@@ -104,9 +105,9 @@ class connection final : public io_source, public servers::connection_output {
   std::atomic<bool> queued_{false};
   std::atomic<bool> server_ended_{false};
   std::atomic<bool> close_asked_{false};
-  std::atomic<bool> closed_{false};            // output is discarded
-  std::atomic<std::size_t> out_size_{0};       // of out_
-  std::atomic<std::size_t> foreign_size_{0};   // of foreign_
+  std::atomic<bool> closed_{false};           // output is discarded
+  std::atomic<std::size_t> out_size_{0};      // of out_
+  std::atomic<std::size_t> foreign_size_{0};  // of foreign_
   mutable std::mutex foreign_mutex_;
   byte_buffer foreign_;  // written by handlers on other threads; guarded by foreign_mutex_
 };

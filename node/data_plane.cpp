@@ -212,7 +212,8 @@ data_plane::~data_plane() {
   if (implementation_) stop(std::chrono::milliseconds{0});
 }
 
-result<std::unique_ptr<data_plane>> data_plane::make(servers::runtime& runtime, data_plane_options options, log_function log) {
+result<std::unique_ptr<data_plane>> data_plane::make(servers::runtime& runtime, data_plane_options options,
+                                                     log_function log) {
   if (options.io_threads == 0) return error{reason::invalid_argument, "at least one I/O thread is needed"};
   std::vector<std::unique_ptr<io_loop>> loops;
   for (unsigned i = 0; i < options.io_threads; ++i) {
@@ -228,7 +229,8 @@ result<void> data_plane::listen(unique_fd fd, listener_settings settings) {
   socklen_t size = sizeof listening;
   if (::getsockopt(fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || listening == 0)
     return error{reason::invalid_argument, "listener " + settings.name + ": the descriptor is no listening socket"};
-  if (::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK) != 0) return system_error("listener " + settings.name);
+  if (::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK) != 0)
+    return system_error("listener " + settings.name);
   const int on = 1;  // inherited by what is accepted: saves two calls for each
   (void)::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   (void)::setsockopt(fd.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
@@ -236,7 +238,8 @@ result<void> data_plane::listen(unique_fd fd, listener_settings settings) {
   auto& plane = *implementation_;
   const std::string name = settings.name;
   close_listener(name);
-  auto made = std::make_unique<acceptor>(plane, std::move(fd), std::make_shared<const listener_settings>(std::move(settings)));
+  auto made =
+      std::make_unique<acceptor>(plane, std::move(fd), std::make_shared<const listener_settings>(std::move(settings)));
   const std::lock_guard lock{plane.mutex};
   if (!plane.accepting) return error{reason::stopping, "listener " + name + ": the node stops"};
   if (!plane.first_loop().watch(made->fd(), EPOLLIN, *made)) return system_error("listener " + name);

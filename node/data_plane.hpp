@@ -1,7 +1,8 @@
 // Listening sockets and the connections that come in by them, each of them a connection server of the runtime.
 //
-// Sockets are accepted by the first loop and dealt out to all. At `connections_max` of a listener, and when descriptors run out,
-// a connection is accepted and closed at once, so that the client learns of it, and the log is told (at most once a second).
+// Sockets are accepted by the first loop and dealt out to all. At `connections_max` of a listener, and when descriptors
+// run out, a connection is accepted and closed at once, so that the client learns of it, and the log is told (at most
+// once a second).
 #pragma once
 
 #include "base/result.hpp"

@@ -59,7 +59,8 @@ result<void> send_packet(int to, const std::string& text, const std::vector<int>
   while (::sendmsg(to, &message, MSG_NOSIGNAL) < 0) {
     if (errno == EINTR) continue;
     if (errno != EAGAIN) return system_error("sending descriptors");
-    if (!wait_for(to, POLLOUT, deadline)) return error{reason::timeout, "descriptor channel: the other side takes nothing"};
+    if (!wait_for(to, POLLOUT, deadline))
+      return error{reason::timeout, "descriptor channel: the other side takes nothing"};
   }
   return ok();
 }
@@ -189,7 +190,8 @@ class fd_channel_server::implementation {
   std::thread thread_;
 };
 
-fd_channel_server::fd_channel_server(std::unique_ptr<implementation> made) noexcept : implementation_{std::move(made)} {}
+fd_channel_server::fd_channel_server(std::unique_ptr<implementation> made) noexcept
+    : implementation_{std::move(made)} {}
 fd_channel_server::~fd_channel_server() = default;
 
 result<std::unique_ptr<fd_channel_server>> fd_channel_server::listen(const std::string& path, functions calls) {

@@ -33,7 +33,7 @@ struct named_fd {
 class fd_channel_server {
  public:
   struct functions {
-    std::function<std::vector<named_fd>()> get;                 ///< duplicates; closed after they were sent
+    std::function<std::vector<named_fd>()> get;  ///< duplicates; closed after they were sent
     std::function<result<void>(std::vector<named_fd>)> put;
   };
   static result<std::unique_ptr<fd_channel_server>> listen(const std::string& path, functions);
@@ -48,7 +48,8 @@ class fd_channel_server {
   std::unique_ptr<implementation> implementation_;
 };
 
-/// Asks for all listening sockets of the process that answers at `socket_path`. Errors: unreachable, timeout, corrupt, io.
+/// Asks for all listening sockets of the process that answers at `socket_path`. Errors: unreachable, timeout, corrupt,
+/// io.
 result<std::vector<named_fd>> get_fds(const std::string& socket_path, std::chrono::milliseconds timeout);
 /// Hands sockets over; ours stay open. Errors: as above, and what the other side answers.
 result<void> put_fds(const std::string& socket_path, const std::vector<std::pair<std::string, int>>& fds,

@@ -28,8 +28,10 @@ error failure(const std::string& path, std::string_view doing, const beast::erro
   if (code == beast::error::timeout) return {reason::timeout, path + ": no answer in time"};
   if (code == http::error::body_limit) return {reason::out_of_bounds, path + ": the answer has more than 64 MiB"};
   const bool gone = code == http::error::end_of_stream || code == http::error::partial_message ||
-                    code == asio::error::connection_reset || code == asio::error::broken_pipe || code == asio::error::eof;
-  if (gone) return {reason::unreachable, path + ": the other side went away without an answer", "look at its status and log"};
+                    code == asio::error::connection_reset || code == asio::error::broken_pipe ||
+                    code == asio::error::eof;
+  if (gone)
+    return {reason::unreachable, path + ": the other side went away without an answer", "look at its status and log"};
   if (code.category() == make_error_code(http::error::bad_version).category())
     return {reason::corrupt, path + ": the answer is not HTTP: " + code.message()};
   return {reason::io, path + ": " + std::string{doing} + ": " + code.message()};
@@ -78,7 +80,8 @@ result<http_response> request(const std::string& socket_path, std::string_view m
   context.run();
   if (failed) return failure(socket_path, doing, failed);
   auto message = answer.release();
-  return http_response{message.result_int(), std::move(message.body()), std::string{message[http::field::content_type]}};
+  return http_response{message.result_int(), std::move(message.body()),
+                       std::string{message[http::field::content_type]}};
 }
 
 }  // namespace molt::node

@@ -42,7 +42,7 @@ namespace http = boost::beast::http;
 using stream = beast::basic_stream<asio::local::stream_protocol>;
 using acceptor = asio::local::stream_protocol::acceptor;
 
-constexpr auto accept_retry = std::chrono::milliseconds{100};   // after EMFILE and the like
+constexpr auto accept_retry = std::chrono::milliseconds{100};  // after EMFILE and the like
 constexpr auto stopping_write = std::chrono::milliseconds{2'000};
 
 int hex_digit(char c) noexcept {
@@ -180,10 +180,11 @@ class http_server::implementation::session : public std::enable_shared_from_this
     parser_->body_limit(server_.options_.body_max);
     stream_.expires_after(server_.options_.request_timeout);
     reading_ = true;
-    http::async_read_header(stream_, buffer_, *parser_, [self = shared_from_this()](beast::error_code failed, std::size_t) {
-      if (failed) return self->read_failed(failed);
-      self->continue_if_expected();
-    });
+    http::async_read_header(stream_, buffer_, *parser_,
+                            [self = shared_from_this()](beast::error_code failed, std::size_t) {
+                              if (failed) return self->read_failed(failed);
+                              self->continue_if_expected();
+                            });
   }
 
   /// Answers once, without reading, then closes: for a connection over the limit.
@@ -337,7 +338,8 @@ http_server::~http_server() = default;
 
 std::size_t http_server::connections() const noexcept { return implementation_->connections(); }
 
-result<std::unique_ptr<http_server>> http_server::listen(const std::string& path, handler handle, http_server_options options) {
+result<std::unique_ptr<http_server>> http_server::listen(const std::string& path, handler handle,
+                                                         http_server_options options) {
   MOLT_TRY(unique_fd fd, listen_unix(path, SOCK_STREAM));
   return std::unique_ptr<http_server>{
       new http_server{std::make_unique<implementation>(std::move(fd), path, std::move(handle), options)}};

@@ -1,7 +1,8 @@
 // HTTP/1.1 over a Unix socket: how moltd and molt-node are asked things by the user who runs them.
 //
-// One thread moves bytes for all connections, so a slow client delays nobody; a few more run the handler, so that a status
-// is answered while an upgrade runs. Every request has a bound for its header, its body and the time it may take to arrive.
+// One thread moves bytes for all connections, so a slow client delays nobody; a few more run the handler, so that a
+// status is answered while an upgrade runs. Every request has a bound for its header, its body and the time it may take
+// to arrive.
 #pragma once
 
 #include "base/result.hpp"
@@ -38,9 +39,9 @@ struct http_response {
 };
 
 struct http_server_options {
-  std::size_t header_max = std::size_t{16} << 10U;  ///< bytes of request line and header fields: 431 beyond
-  std::size_t body_max = std::size_t{64} << 20U;    ///< bytes: 413 beyond
-  std::size_t connections_max = 128;                ///< at once; further ones are answered 503 and closed
+  std::size_t header_max = std::size_t{16} << 10U;    ///< bytes of request line and header fields: 431 beyond
+  std::size_t body_max = std::size_t{64} << 20U;      ///< bytes: 413 beyond
+  std::size_t connections_max = 128;                  ///< at once; further ones are answered 503 and closed
   std::chrono::milliseconds request_timeout{10'000};  ///< from the first wait for a request until it has arrived wholly
   std::chrono::milliseconds write_timeout{30'000};    ///< a client that takes no bytes for that long is cut off
   unsigned handler_threads = 4;

@@ -1,10 +1,10 @@
 // One thread that waits for sockets and runs what they bring.
 //
-// Raw epoll: a request costs one read and one write, and a share of one epoll_wait. (Boost.Asio's reactor was weighed: its
-// speculative reads cost a failing read per request, its edge-triggered registration the rest.)
+// Raw epoll: a request costs one read and one write, and a share of one epoll_wait. (Boost.Asio's reactor was weighed:
+// its speculative reads cost a failing read per request, its edge-triggered registration the rest.)
 //
-// Order of one turn: events, then queued connections, then posted functions. Connections and listeners die only in the last
-// two, so that no event of the turn leads to a dead one.
+// Order of one turn: events, then queued connections, then posted functions. Connections and listeners die only in the
+// last two, so that no event of the turn leads to a dead one.
 #pragma once
 
 #include "base/result.hpp"
@@ -48,7 +48,8 @@ class io_loop {
 
   // Any thread.
   void post(std::function<void()>);
-  /// Has the connection looked after (connection::attend) in this turn or the next. It is queued at most once at a time.
+  /// Has the connection looked after (connection::attend) in this turn or the next. It is queued at most once at a
+  /// time.
   void enqueue(connection&) noexcept;
   [[nodiscard]] bool is_current() const noexcept { return current_ == this; }
 

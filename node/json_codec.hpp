@@ -13,7 +13,8 @@
 //   variant                     {"alternative": index, "value": …}
 //   duration, time_point        number of ticks
 //
-// Only for schemas flagged MOLT_SCHEMA_TRANSPARENT. Errors name the place, e.g. "payload.live[3].user: expected a string".
+// Only for schemas flagged MOLT_SCHEMA_TRANSPARENT. Errors name the place, e.g. "payload.live[3].user: expected a
+// string".
 #pragma once
 
 #include "base/result.hpp"
@@ -33,7 +34,9 @@ inline constexpr std::size_t json_depth_max = 512;
 [[nodiscard]] result<boost::json::value> parse_json(std::string_view text);
 
 /// `path` begins every error's text. Errors: invalid_argument (JSON and schema differ), incompatible (not transparent).
-[[nodiscard]] result<std::string> archive_from_json(const molt_schema&, const boost::json::value&, std::string_view path);
-[[nodiscard]] result<boost::json::value> json_from_archive(const molt_schema&, std::string_view archive, std::string_view path);
+[[nodiscard]] result<std::string> archive_from_json(const molt_schema&, const boost::json::value&,
+                                                    std::string_view path);
+[[nodiscard]] result<boost::json::value> json_from_archive(const molt_schema&, std::string_view archive,
+                                                           std::string_view path);
 
 }  // namespace molt::node

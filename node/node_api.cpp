@@ -43,7 +43,8 @@ json::object object_of(const upgrade::report& report) {
                      {"steps", strings(type.steps)}});
   json::array failures;
   for (const auto& failure : report.failures)
-    failures.push_back({{"server", failure.server}, {"type", failure.type}, {"hook", failure.hook}, {"error", failure.error}});
+    failures.push_back(
+        {{"server", failure.server}, {"type", failure.type}, {"hook", failure.hook}, {"error", failure.error}});
   return {{"result", upgrade::to_string(report.result)},
           {"from", report.from},
           {"to", report.to},
@@ -81,7 +82,9 @@ json::array types_of(const std::vector<upgrade::type_plan>& from) {
   return types;
 }
 
-http_response body(const json::value& value, unsigned status = 200) { return {status, json::serialize(value), "application/json"}; }
+http_response body(const json::value& value, unsigned status = 200) {
+  return {status, json::serialize(value), "application/json"};
+}
 
 // ---- Reading requests
 
@@ -148,14 +151,16 @@ class request_body {
     if (table == nullptr) return wrong(key, "an object of strings");
     for (const auto& field : *table) {
       if (!field.value().is_string()) return wrong(key, "an object of strings");
-      all.emplace_back(std::string{std::string_view{field.key()}}, std::string{std::string_view{field.value().get_string()}});
+      all.emplace_back(std::string{std::string_view{field.key()}},
+                       std::string{std::string_view{field.value().get_string()}});
     }
     return all;
   }
 
   result<void> nothing_else() const {
     if (object_.empty()) return ok();
-    return error{reason::invalid_argument, "unknown member \"" + std::string{std::string_view{object_.begin()->key()}} + "\""};
+    return error{reason::invalid_argument,
+                 "unknown member \"" + std::string{std::string_view{object_.begin()->key()}} + "\""};
   }
 
  private:
@@ -177,9 +182,12 @@ result<change_body> read_change(const http_request& asked, bool folder_needed) {
   MOLT_TRY(made.folder, given.text("release_dir"));
   MOLT_TRY(made.rollback, given.flag("rollback"));
   MOLT_TRY(const std::string mode, given.text("mode"));
-  if (mode == "lazy") made.request.mode = upgrade::mode::lazy;
-  else if (mode == "atomic") made.request.mode = upgrade::mode::atomic;
-  else if (!mode.empty()) return error{reason::invalid_argument, "mode: expected \"lazy\" or \"atomic\""};
+  if (mode == "lazy")
+    made.request.mode = upgrade::mode::lazy;
+  else if (mode == "atomic")
+    made.request.mode = upgrade::mode::atomic;
+  else if (!mode.empty())
+    return error{reason::invalid_argument, "mode: expected \"lazy\" or \"atomic\""};
   MOLT_TRY(made.request.arguments, given.arguments("arguments"));
   MOLT_TRY(made.request.accept_loss, given.texts("accept_loss"));
   MOLT_CHECK(given.nothing_else());
@@ -236,7 +244,8 @@ result<http_response> post_plan(box& node, const http_request& asked) {
   const auto status = node.status();
   if (change.rollback) {
     MOLT_TRY(const upgrade::plan plan, node.plan_rollback(change.request, change.folder));
-    const std::string to = status.parents.empty() ? std::filesystem::path{change.folder}.filename().string() : status.parents.back().id;
+    const std::string to =
+        status.parents.empty() ? std::filesystem::path{change.folder}.filename().string() : status.parents.back().id;
     return http_response{200, to_json(plan, status.current.id, to)};
   }
   std::string to;
@@ -261,7 +270,8 @@ result<http_response> post_commit(box& node, const http_request& asked) {
   MOLT_TRY(const auto gone, node.commit(commit_timeout));
   json::array images;
   for (const auto& image : gone)
-    images.push_back({{"plugin", image.plugin}, {"build_id", image.build_id}, {"unmapped", image.unmapped}, {"why", image.why}});
+    images.push_back(
+        {{"plugin", image.plugin}, {"build_id", image.build_id}, {"unmapped", image.unmapped}, {"why", image.why}});
   return body({{"release", node.status().current.id}, {"unloaded", std::move(images)}});
 }
 
@@ -274,15 +284,21 @@ result<http_response> dispatch(box& node, const http_request& asked) {
   };
   static constexpr route routes[] = {
       {"/v1/status", true,
-       [](box& from, const http_request&) -> result<http_response> { return http_response{200, to_json(from.status())}; }},
-      {"/v1/servers", true, get_servers},    {"/v1/call", false, post_call},         {"/v1/plan", false, post_plan},
-      {"/v1/upgrade", false, post_upgrade},  {"/v1/rollback", false, post_rollback}, {"/v1/commit", false, post_commit},
+       [](box& from, const http_request&) -> result<http_response> {
+         return http_response{200, to_json(from.status())};
+       }},
+      {"/v1/servers", true, get_servers},
+      {"/v1/call", false, post_call},
+      {"/v1/plan", false, post_plan},
+      {"/v1/upgrade", false, post_upgrade},
+      {"/v1/rollback", false, post_rollback},
+      {"/v1/commit", false, post_commit},
   };
   for (const auto& each : routes) {
     if (each.path != asked.path) continue;
     if (each.get ? get : asked.method == "POST") return each.function(node, asked);
-    auto refusal = error_response(
-        error{reason::invalid_argument, asked.path + ": expected " + (each.get ? "GET" : "POST") + ", got " + asked.method});
+    auto refusal = error_response(error{
+        reason::invalid_argument, asked.path + ": expected " + (each.get ? "GET" : "POST") + ", got " + asked.method});
     refusal.status = 405;
     return refusal;
   }
@@ -320,7 +336,8 @@ std::string to_json(const box_status& status) {
                          {"accepted", each.accepted},
                          {"refused", each.refused}});
   json::array parents;
-  for (const auto& parent : status.parents) parents.push_back({{"id", parent.id}, {"release_dir", parent.folder.string()}});
+  for (const auto& parent : status.parents)
+    parents.push_back({{"id", parent.id}, {"release_dir", parent.folder.string()}});
   json::value change = nullptr;
   if (!status.changing_to.empty()) {
     change = {{"phase", upgrade::to_string(status.phase)},
@@ -331,25 +348,24 @@ std::string to_json(const box_status& status) {
     change = object_of(*status.last);
   }
   const json::value parent = status.parents.empty() ? json::value(nullptr) : json::value(status.parents.back().id);
-  return json::serialize(json::object{
-      {"node", {{"state", "running"}, {"pid", ::getpid()}}},
-      {"release",
-       {{"current", status.current.id},
-        {"release_dir", status.current.folder.string()},
-        {"parent", parent},
-        {"parents", std::move(parents)}}},
-      {"servers", status.servers},
-      {"connections", status.connections},
-      {"listeners", std::move(listeners)},
-      {"upgrade", std::move(change)},
-      {"statistics",
-       {{"started", status.statistics.started},
-        {"ended", status.statistics.ended},
-        {"failed", status.statistics.failed},
-        {"timers_pending", status.statistics.timers_pending},
-        {"deferred_pending", status.statistics.deferred_pending},
-        {"unknown_messages", status.statistics.unknown_messages},
-        {"late_replies", status.statistics.late_replies}}}});
+  return json::serialize(json::object{{"node", {{"state", "running"}, {"pid", ::getpid()}}},
+                                      {"release",
+                                       {{"current", status.current.id},
+                                        {"release_dir", status.current.folder.string()},
+                                        {"parent", parent},
+                                        {"parents", std::move(parents)}}},
+                                      {"servers", status.servers},
+                                      {"connections", status.connections},
+                                      {"listeners", std::move(listeners)},
+                                      {"upgrade", std::move(change)},
+                                      {"statistics",
+                                       {{"started", status.statistics.started},
+                                        {"ended", status.statistics.ended},
+                                        {"failed", status.statistics.failed},
+                                        {"timers_pending", status.statistics.timers_pending},
+                                        {"deferred_pending", status.statistics.deferred_pending},
+                                        {"unknown_messages", status.statistics.unknown_messages},
+                                        {"late_replies", status.statistics.late_replies}}}});
 }
 
 }  // namespace molt::node

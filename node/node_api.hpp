@@ -1,7 +1,9 @@
-// A box as HTTP answers: GET /v1/status, GET /v1/servers, POST /v1/call, /v1/plan, /v1/upgrade, /v1/rollback, /v1/commit.
+// A box as HTTP answers: GET /v1/status, GET /v1/servers, POST /v1/call, /v1/plan, /v1/upgrade, /v1/rollback,
+// /v1/commit.
 //
-// Releases are named by folder here ("release_dir"); moltd, which knows the store, turns ids into folders. A change that was
-// carried through, back or refused answers 200 with its result; an error object means that there was no change to speak of.
+// Releases are named by folder here ("release_dir"); moltd, which knows the store, turns ids into folders. A change
+// that was carried through, back or refused answers 200 with its result; an error object means that there was no change
+// to speak of.
 #pragma once
 
 #include "node/box.hpp"

@@ -15,13 +15,15 @@ std::string shown(const std::filesystem::path& folder) {
 }
 
 /// The type must be there and of that kind.
-result<void> check_type(const descriptions& plugins, const std::string& type, std::uint32_t kind, const std::string& what) {
+result<void> check_type(const descriptions& plugins, const std::string& type, std::uint32_t kind,
+                        const std::string& what) {
   for (const auto& plugin : plugins) {
     const auto* found = plugin.find_server_type(type);
     if (found == nullptr) continue;
     if (found->kind == kind) return ok();
-    return error{reason::refused, what + ": " + type + (kind == MOLT_KIND_CONNECTION ? " is no connection type"
-                                                                                      : " is a connection type, not a server")};
+    return error{reason::refused,
+                 what + ": " + type +
+                     (kind == MOLT_KIND_CONNECTION ? " is no connection type" : " is a connection type, not a server")};
   }
   return error{reason::refused, what + ": no plugin of the release has the type " + type};
 }
@@ -32,11 +34,12 @@ result<void> check(const release_facts& facts, const descriptions& plugins) {
     const auto& wanted = facts.manifest.plugins[i];
     const auto& got = plugins.at(i);
     if (got.name != wanted.name || got.version != wanted.version)
-      return error{reason::refused, file + ":" + std::to_string(wanted.line) + ": " + wanted.file + " is " + got.name + " " +
-                                        got.version + ", not " + wanted.name + " " + wanted.version};
+      return error{reason::refused, file + ":" + std::to_string(wanted.line) + ": " + wanted.file + " is " + got.name +
+                                        " " + got.version + ", not " + wanted.name + " " + wanted.version};
   }
   for (const auto& server : facts.manifest.servers)
-    MOLT_CHECK(check_type(plugins, server.type, MOLT_KIND_SERVER, file + ":" + std::to_string(server.line) + ": " + server.name));
+    MOLT_CHECK(check_type(plugins, server.type, MOLT_KIND_SERVER,
+                          file + ":" + std::to_string(server.line) + ": " + server.name));
   for (const auto& listener : facts.manifest.listeners)
     MOLT_CHECK(check_type(plugins, listener.connection, MOLT_KIND_CONNECTION,
                           file + ":" + std::to_string(listener.line) + ": " + listener.name));
@@ -45,9 +48,12 @@ result<void> check(const release_facts& facts, const descriptions& plugins) {
 
 servers::restart restart_of(releases::restart_kind kind) noexcept {
   switch (kind) {
-    case releases::restart_kind::permanent: return servers::restart::permanent;
-    case releases::restart_kind::transient: return servers::restart::transient;
-    case releases::restart_kind::temporary: return servers::restart::temporary;
+    case releases::restart_kind::permanent:
+      return servers::restart::permanent;
+    case releases::restart_kind::transient:
+      return servers::restart::transient;
+    case releases::restart_kind::temporary:
+      return servers::restart::temporary;
   }
   return servers::restart::permanent;
 }
@@ -100,8 +106,7 @@ std::vector<std::string> types_started_by(const releases::manifest& manifest) {
 
 upgrade::settings upgrade_settings_of(const releases::manifest& manifest) {
   upgrade::settings settings;
-  settings.mode =
-      manifest.upgrade.mode == releases::upgrade_mode::atomic ? upgrade::mode::atomic : upgrade::mode::lazy;
+  settings.mode = manifest.upgrade.mode == releases::upgrade_mode::atomic ? upgrade::mode::atomic : upgrade::mode::lazy;
   settings.on_failure = manifest.upgrade.on_failure == releases::failure_policy::quarantine
                             ? upgrade::failure_policy::quarantine
                             : upgrade::failure_policy::rollback;

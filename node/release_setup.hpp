@@ -27,9 +27,9 @@ struct loaded_release {
   upgrade::release_content content;
 };
 
-/// Reads the manifest, loads the plugins, and checks that the types which the manifest starts exist and are of the right kind.
-/// Errors: those of read_manifest and load_release; refused (a type that no plugin has, or of the wrong kind; a plugin whose
-/// name or version is not the manifest's).
+/// Reads the manifest, loads the plugins, and checks that the types which the manifest starts exist and are of the
+/// right kind. Errors: those of read_manifest and load_release; refused (a type that no plugin has, or of the wrong
+/// kind; a plugin whose name or version is not the manifest's).
 [[nodiscard]] result<loaded_release> load_release_folder(const std::filesystem::path& folder);
 
 struct inspected_release {
@@ -37,7 +37,8 @@ struct inspected_release {
   std::vector<plugin_description> plugins;
 };
 
-/// The same without running one instruction of the plugins: enough for a plan. Errors: as above, and those of loader::inspect.
+/// The same without running one instruction of the plugins: enough for a plan. Errors: as above, and those of
+/// loader::inspect.
 [[nodiscard]] result<inspected_release> inspect_release_folder(const std::filesystem::path& folder);
 
 [[nodiscard]] servers::supervisor_spec supervisor_spec_of(const releases::manifest&);

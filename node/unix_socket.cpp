@@ -37,7 +37,8 @@ result<void> clear_stale(const std::string& path, const sockaddr_un& address, in
     if (errno == ENOENT) return ok();
     return system_error(path);
   }
-  if (!S_ISSOCK(file.st_mode)) return error{reason::io, path + ": exists and is not a socket", "remove it or choose another"};
+  if (!S_ISSOCK(file.st_mode))
+    return error{reason::io, path + ": exists and is not a socket", "remove it or choose another"};
   const unique_fd probe = make_socket(type);
   if (!probe) return system_error("socket");
   if (::connect(probe.get(), generic(address), sizeof address) == 0 || errno == EAGAIN)

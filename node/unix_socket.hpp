@@ -11,9 +11,9 @@
 
 namespace molt::node {
 
-/// Binds and listens at a path with mode 0600; `type` is SOCK_STREAM or SOCK_SEQPACKET. A socket file that nobody answers on
-/// is replaced; any other file is left alone. Non-blocking, close-on-exec.
-/// Errors: busy (somebody answers), invalid_argument (longer than the 107 bytes a socket's path may have), io.
+/// Binds and listens at a path with mode 0600; `type` is SOCK_STREAM or SOCK_SEQPACKET. A socket file that nobody
+/// answers on is replaced; any other file is left alone. Non-blocking, close-on-exec. Errors: busy (somebody answers),
+/// invalid_argument (longer than the 107 bytes a socket's path may have), io.
 result<unique_fd> listen_unix(const std::string& path, int type);
 
 /// Connects; waits while the other side's queue is full, until the deadline. Non-blocking, close-on-exec.

@@ -13,11 +13,11 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
 
 #include <array>
 #include <atomic>
@@ -73,8 +73,10 @@ result<std::vector<molt::node::named_fd>> inherited_sockets(std::string_view tex
     const auto number = equals == std::string_view::npos ? std::string_view{} : entry.substr(equals + 1);
     int fd = -1;
     const auto [end, failed] = std::from_chars(number.data(), number.data() + number.size(), fd);
-    if (equals == 0 || failed != std::errc{} || end != number.data() + number.size() || ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
-      return error{reason::invalid_argument, "--listen-fds: \"" + std::string{entry} + "\" is no name=descriptor of an open one"};
+    if (equals == 0 || failed != std::errc{} || end != number.data() + number.size() ||
+        ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+      return error{reason::invalid_argument,
+                   "--listen-fds: \"" + std::string{entry} + "\" is no name=descriptor of an open one"};
     sockets.push_back({std::string{entry.substr(0, equals)}, molt::node::unique_fd{fd}});
   }
   return sockets;
@@ -82,10 +84,14 @@ result<std::vector<molt::node::named_fd>> inherited_sockets(std::string_view tex
 
 void log_line(int level, std::string_view text) {
   switch (level) {
-    case MOLT_LOG_DEBUG: return spdlog::debug("{}", text);
-    case MOLT_LOG_INFO: return spdlog::info("{}", text);
-    case MOLT_LOG_WARNING: return spdlog::warn("{}", text);
-    default: return spdlog::error("{}", text);
+    case MOLT_LOG_DEBUG:
+      return spdlog::debug("{}", text);
+    case MOLT_LOG_INFO:
+      return spdlog::info("{}", text);
+    case MOLT_LOG_WARNING:
+      return spdlog::warn("{}", text);
+    default:
+      return spdlog::error("{}", text);
   }
 }
 
@@ -97,9 +103,9 @@ void raise_descriptor_limit() {
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/// Memory goes back to the system. glibc raises its mmap threshold (up to 32 MiB) with every large block that is freed, and from
-/// then on large values lie in heaps that are trimmed only from the top: after 64 MiB values the process would stay large. Fixed
-/// thresholds turn that off.
+/// Memory goes back to the system. glibc raises its mmap threshold (up to 32 MiB) with every large block that is freed,
+/// and from then on large values lie in heaps that are trimmed only from the top: after 64 MiB values the process would
+/// stay large. Fixed thresholds turn that off.
 void keep_memory_flat() {
   constexpr int mmap_threshold = 1 << 20;
   constexpr int trim_threshold = 8 << 20;
@@ -176,15 +182,18 @@ int serve(const settings& asked) {
 int main(int count, char** words) {
   (void)std::signal(SIGPIPE, SIG_IGN);
   settings asked;
-  CLI::App app{"Runs the plugins and servers of one release. moltd starts it; SIGTERM stops it gracefully.", "molt-node"};
+  CLI::App app{"Runs the plugins and servers of one release. moltd starts it; SIGTERM stops it gracefully.",
+               "molt-node"};
   app.formatter(std::make_shared<examples_first>());
   app.set_version_flag("--version", "molt-node " MOLT_VERSION);
   app.add_option("--release-dir", asked.release_folder, "The release's folder, with release.toml")->required();
   app.add_option("--runtime", asked.runtime_folder, "Where node.sock and node-fds.sock go; must exist")->required();
   app.add_option("--listen-fds", asked.listen_fds,
                  "Listening sockets inherited: name=fd,...; without it the release's addresses are bound here");
-  app.add_option("--io-threads", asked.io_threads, "Threads that read and write connections")->check(CLI::Range(1U, 64U));
-  app.add_option("--pool-threads", asked.pool_threads, "Threads that run casts; 0: one per core")->check(CLI::Range(0U, 256U));
+  app.add_option("--io-threads", asked.io_threads, "Threads that read and write connections")
+      ->check(CLI::Range(1U, 64U));
+  app.add_option("--pool-threads", asked.pool_threads, "Threads that run casts; 0: one per core")
+      ->check(CLI::Range(0U, 256U));
   app.add_option("--stop-patience-ms", asked.stop_patience_ms, "How long SIGTERM waits for slow clients");
   app.add_option("--log-level", asked.log_level, "debug, info, warn or error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));

@@ -96,7 +96,8 @@ class node_process_test : public releases_test {
   [[nodiscard]] std::filesystem::path log() const { return folder_ / "log"; }
   [[nodiscard]] std::string socket() const { return (runtime() / "node.sock").string(); }
 
-  void spawn(const std::filesystem::path& release, std::vector<std::string> more = {}, std::map<int, int> inherited = {}) {
+  void spawn(const std::filesystem::path& release, std::vector<std::string> more = {},
+             std::map<int, int> inherited = {}) {
     std::vector<std::string> words{MOLT_NODE, "--release-dir", release.string(), "--runtime", runtime().string()};
     words.insert(words.end(), more.begin(), more.end());
     node_ = std::make_unique<process>(std::move(words), log(), std::move(inherited));
@@ -131,7 +132,9 @@ TEST_F(node_process_test, serves_clients_and_its_api) {
   EXPECT_EQ(text(status.at("release").at("current")), "line-1.0.0");
   EXPECT_EQ(status.at("node").at("pid").as_int64(), node_->pid());
   EXPECT_EQ(status.at("connections").to_number<int>(), 1);
-  EXPECT_EQ(post("/v1/call", R"({"server":"keeper","message":"keep","payload":{"text":"b"}})").at("reply").to_number<int>(), 2);
+  EXPECT_EQ(
+      post("/v1/call", R"({"server":"keeper","message":"keep","payload":{"text":"b"}})").at("reply").to_number<int>(),
+      2);
   const auto servers = get("/v1/servers?limit=1");
   EXPECT_EQ(servers.at("total").to_number<int>(), 2);
   EXPECT_EQ(servers.at("servers").as_array().size(), 1U);
@@ -255,7 +258,9 @@ TEST_F(node_process_test, ends_when_its_supervisor_gives_up) {
   strict.supervisor = "[supervisor]\nintensity = 1\nperiod_ms = 60000\n";
   spawn_and_wait(make_release(strict));
   for (int i = 0; i < 50; ++i)
-    if (!request(socket(), "POST", "/v1/call", R"({"server":"keeper","message":"keep","payload":{"text":"throw"}})", 5s)) break;
+    if (!request(socket(), "POST", "/v1/call", R"({"server":"keeper","message":"keep","payload":{"text":"throw"}})",
+                 5s))
+      break;
   EXPECT_EQ(node_->wait(), 3);
 }
 
@@ -293,7 +298,8 @@ TEST_F(node_process_test, takes_10000_connections_and_gives_their_memory_back) {
   all.clear();
   EXPECT_TRUE(eventually([&] { return get("/v1/status").at("connections").to_number<int>() == 0; }, 30s));
   RecordProperty("kib_per_connection_x100", static_cast<int>((during - before) * 100 / 10'000));
-  std::printf("resident: %zu KiB before, %zu KiB with 10,000 connections, %zu KiB after\n", before, during, node_->resident());
+  std::printf("resident: %zu KiB before, %zu KiB with 10,000 connections, %zu KiB after\n", before, during,
+              node_->resident());
   if (!sanitized) {
     EXPECT_LT(during - before, std::size_t{4} * 10'000) << "KiB for 10,000 idle connections";
   }

@@ -77,7 +77,8 @@ TEST_F(box_test, refuses_a_release_whose_manifest_names_types_that_are_not_there
   auto made = box::start(make_release(wrong), {});
   ASSERT_FALSE(made);
   EXPECT_EQ(made.error().why(), reason::refused);
-  EXPECT_THAT(made.error().message(), HasSubstr("release.toml:8: keeper: no plugin of the release has the type line.keper"));
+  EXPECT_THAT(made.error().message(),
+              HasSubstr("release.toml:8: keeper: no plugin of the release has the type line.keper"));
   wrong.servers = "[[server]]\nname = \"c\"\ntype = \"line.connection\"\n";
   made = box::start(make_release(wrong), {});
   ASSERT_FALSE(made);
@@ -88,7 +89,8 @@ TEST_F(box_test, refuses_to_start_on_an_address_that_is_taken) {
   start();
   shape same;
   same.version = "1.0.0";
-  same.listeners = "[[listener]]\nname = \"line\"\naddress = \"127.0.0.1:" + std::to_string(port()) + "\"\nconnection = \"line.connection\"\n";
+  same.listeners = "[[listener]]\nname = \"line\"\naddress = \"127.0.0.1:" + std::to_string(port()) +
+                   "\"\nconnection = \"line.connection\"\n";
   const auto second = box::start(make_release(same), {});
   ASSERT_FALSE(second);
   EXPECT_THAT(second.error().message(), HasSubstr("Address already in use"));
@@ -167,7 +169,8 @@ TEST_F(change_test, loses_no_request_of_clients_that_go_on_asking) {
       ASSERT_TRUE(up && up->result == phase::done) << (up ? testing::PrintToString(up->problems) : up.error().text());
       std::this_thread::sleep_for(10ms);
       const auto down = box_->rollback({mode, {}, {}});
-      ASSERT_TRUE(down && down->result == phase::done) << (down ? testing::PrintToString(down->problems) : down.error().text());
+      ASSERT_TRUE(down && down->result == phase::done)
+          << (down ? testing::PrintToString(down->problems) : down.error().text());
       std::this_thread::sleep_for(10ms);
     }
   }
@@ -267,8 +270,10 @@ TEST_F(change_test, takes_new_sockets_that_were_offered) {
   const auto without = box_->upgrade(folder, {});
   ASSERT_TRUE(without);
   EXPECT_EQ(without->result, phase::refused);
+  auto more = listen_tcp("more", {"127.0.0.1", 0, false});
+  ASSERT_TRUE(more);
   std::vector<named_fd> offer;
-  offer.push_back({"more", std::move(*listen_tcp("more", {"127.0.0.1", 0, false}))});
+  offer.push_back({"more", std::move(*more)});
   ASSERT_TRUE(box_->offer_listeners(std::move(offer)));
   const auto with = box_->upgrade(folder, {});
   ASSERT_TRUE(with);

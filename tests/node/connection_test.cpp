@@ -66,7 +66,8 @@ TEST_F(connection_test, takes_64_mib_in_one_request_and_gives_64_mib_in_one_answ
   start();
   client user{port()};
   const std::size_t large = std::size_t{64} << 20U;
-  std::jthread sender{[&] { user.send("take " + std::to_string(large) + "\n" + std::string(large, 'z') + "echo next\n"); }};
+  std::jthread sender{
+      [&] { user.send("take " + std::to_string(large) + "\n" + std::string(large, 'z') + "echo next\n"); }};
   EXPECT_EQ(user.line(60s), "took 67108864");
   EXPECT_EQ(user.line(), "next");
   user.send("big " + std::to_string(large) + "\necho after\n");
@@ -190,7 +191,8 @@ TEST_F(connection_test, closes_a_connection_whose_output_passes_the_bound) {
   options.data_plane.output_max = 1'000'000;
   start({}, std::move(options));
   client user{port()};
-  user.send("big 900000\nbig 900000\nbig 900000\nbig 900000\nbig 900000\nbig 900000\nbig 900000\nbig 900000\nbig 900000\n");
+  user.send(
+      "big 900000\nbig 900000\nbig 900000\nbig 900000\nbig 900000\nbig 900000\nbig 900000\nbig 900000\nbig 900000\n");
   std::this_thread::sleep_for(100ms);
   EXPECT_TRUE(eventually([&] { return box_->status().connections == 0; }));
 }

@@ -21,7 +21,8 @@ class fd_channel_test : public testing::Test {
     ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
     folder_ = pattern;
     path_ = folder_ + "/fds.sock";
-    auto made = fd_channel_server::listen(path_, {[this] { return given(); }, [this](std::vector<named_fd> fds) { return take(std::move(fds)); }});
+    auto made = fd_channel_server::listen(
+        path_, {[this] { return given(); }, [this](std::vector<named_fd> fds) { return take(std::move(fds)); }});
     ASSERT_TRUE(made) << made.error().text();
     server_ = std::move(*made);
   }
@@ -32,7 +33,8 @@ class fd_channel_test : public testing::Test {
 
   std::vector<named_fd> given() {
     std::vector<named_fd> all;
-    for (int i = 0; i < count_; ++i) all.push_back({"fd" + std::to_string(i), unique_fd{::open("/dev/null", O_RDONLY | O_CLOEXEC)}});
+    for (int i = 0; i < count_; ++i)
+      all.push_back({"fd" + std::to_string(i), unique_fd{::open("/dev/null", O_RDONLY | O_CLOEXEC)}});
     return all;
   }
   result<void> take(std::vector<named_fd> fds) {
@@ -86,7 +88,8 @@ TEST_F(fd_channel_test, takes_descriptors_and_passes_refusals_on) {
 }
 
 TEST_F(fd_channel_test, survives_nonsense) {
-  for (const std::string_view nonsense : {"", "x", "{}", "[1]", R"({"put":["a"]})", R"({"put":5})", R"({"put":[1,2]})"}) {
+  for (const std::string_view nonsense :
+       {"", "x", "{}", "[1]", R"({"put":["a"]})", R"({"put":5})", R"({"put":[1,2]})"}) {
     auto peer = connect_unix(path_, SOCK_SEQPACKET, std::chrono::steady_clock::now() + 1s);
     ASSERT_TRUE(peer);
     (void)!::send(peer->get(), nonsense.data(), nonsense.size(), MSG_NOSIGNAL);

@@ -42,8 +42,11 @@ class http_server_test : public testing::Test {
     server_ = std::move(*made);
   }
   void serve_echo(http_server_options options = {}) {
-    serve([](const http_request& asked) { return http_response{200, asked.method + " " + asked.path + " " + asked.body, "text/plain"}; },
-          options);
+    serve(
+        [](const http_request& asked) {
+          return http_response{200, asked.method + " " + asked.path + " " + asked.body, "text/plain"};
+        },
+        options);
   }
 
   [[nodiscard]] unique_fd connect() const {
@@ -59,7 +62,8 @@ class http_server_test : public testing::Test {
     std::string got;
     const auto deadline = std::chrono::steady_clock::now() + limit;
     for (;;) {
-      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+      const auto left =
+          std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
       pollfd poll{from.get(), POLLIN, 0};
       if (left.count() <= 0 || ::poll(&poll, 1, static_cast<int>(left.count())) <= 0) return got;
       std::array<char, 4096> buffer;
@@ -187,9 +191,10 @@ TEST_F(http_server_test, answers_head_without_a_body) {
 
 TEST_F(http_server_test, refuses_malformed_requests_with_400_and_goes_on) {
   serve_echo();
-  for (const std::string_view bad : {"\r\n\r\nGARBAGE\r\n\r\n", "GET nopath HTTP/1.1\r\nHost: x\r\n\r\n", "GET /%zz HTTP/1.1\r\n\r\n",
-                                     "GET / HTTP/9.9\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: -4\r\n\r\n",
-                                     "GET /%00 HTTP/1.1\r\n\r\n", "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"}) {
+  for (const std::string_view bad :
+       {"\r\n\r\nGARBAGE\r\n\r\n", "GET nopath HTTP/1.1\r\nHost: x\r\n\r\n", "GET /%zz HTTP/1.1\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: -4\r\n\r\n", "GET /%00 HTTP/1.1\r\n\r\n",
+        "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"}) {
     const auto client = connect();
     send(client, bad);
     EXPECT_THAT(receive_all(client), StartsWith("HTTP/1.1 400 ")) << bad;
@@ -211,7 +216,8 @@ TEST_F(http_server_test, refuses_a_body_over_the_limit_with_413) {
   EXPECT_EQ(request(path_, "POST", "/", std::string(1000, 'x'), 5s)->status, 200U);
   EXPECT_EQ(request(path_, "POST", "/", std::string(1001, 'x'), 5s)->status, 413U);
   const auto client = connect();
-  send(client, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + std::string(2000, 'x') + "\r\n0\r\n\r\n");
+  send(client,
+       "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + std::string(2000, 'x') + "\r\n0\r\n\r\n");
   EXPECT_THAT(receive_all(client), StartsWith("HTTP/1.1 413 "));
 }
 
@@ -249,7 +255,11 @@ TEST_F(http_server_test, cuts_off_a_client_whose_request_does_not_arrive) {
 TEST_F(http_server_test, cuts_off_a_client_that_takes_no_answer) {
   http_server_options options;
   options.write_timeout = 200ms;
-  serve([](const http_request&) { return http_response{200, std::string(std::size_t{16} << 20U, 'x'), "text/plain"}; }, options);
+  serve(
+      [](const http_request&) {
+        return http_response{200, std::string(std::size_t{16} << 20U, 'x'), "text/plain"};
+      },
+      options);
   const auto client = connect();
   send(client, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
   for (int i = 0; i < 300 && server_->connections() == 0; ++i) std::this_thread::sleep_for(10ms);
@@ -300,7 +310,9 @@ TEST_F(http_server_test, survives_random_bytes) {
   const auto seed = std::random_device{}();
   SCOPED_TRACE(seed);
   std::mt19937 random{seed};
-  const std::string whole = "POST /v1/call?x=%20 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+  const std::string whole =
+      "POST /v1/call?x=%20 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
   for (int round = 0; round < 300; ++round) {
     std::string bytes = whole.substr(0, random() % (whole.size() + 1));
     for (unsigned change = random() % 8; change > 0 && !bytes.empty(); --change)

@@ -118,7 +118,8 @@ class releases_test : public testing::Test {
   std::filesystem::path make_release(const shape& from) {
     const auto folder = folder_ / ("line-" + from.version);
     std::filesystem::create_directories(folder / "plugins");
-    std::filesystem::copy_file(from.plugin, folder / "plugins/line.so", std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::copy_file(from.plugin, folder / "plugins/line.so",
+                               std::filesystem::copy_options::overwrite_existing);
     std::ofstream{folder / "release.toml"} << "[release]\nname = \"line\"\nversion = \"" << from.version
                                            << "\"\n[[plugin]]\nname = \"line\"\nversion = \"" << from.version
                                            << "\"\nfile = \"plugins/line.so\"\n"

@@ -1,5 +1,5 @@
-// Both states have a member more, there is a server type more, and the listener's connection type has another name beside it.
-// Built twice: with FAILS, the added server does not start.
+// Both states have a member more, there is a server type more, and the listener's connection type has another name
+// beside it. Built twice: with FAILS, the added server does not start.
 #include "line_connection.hpp"
 
 namespace line {
