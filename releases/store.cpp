@@ -3,6 +3,8 @@
 #include "base/assert.hpp"
 #include "base/durable_file.hpp"
 #include "base/unique_fd.hpp"
+#include "loader/elf_image.hpp"
+#include "loader/inspection.hpp"
 #include "releases/package.hpp"
 #include "releases/release_folder.hpp"
 #include "releases/store_state.hpp"
@@ -25,6 +27,18 @@ namespace fs = std::filesystem;
 [[nodiscard]] error step_failed(std::string_view what, const fs::path& file) {
   const int number = errno;
   return system_error(what, file, number);
+}
+
+/// A package may be made anywhere; what is installed must run here.
+result<void> require_this_machine(const fs::path& folder, const manifest& release) {
+  for (const auto& plugin : release.plugins) {
+    MOLT_TRY(const auto found, loader::inspect(folder / plugin.file));
+    if (found.machine != loader::host_machine())
+      return error{reason::incompatible,
+                   plugin.file + ": is for " + found.machine + ", this machine is " + std::string{loader::host_machine()},
+                   "install the release that was built for this machine"};
+  }
+  return ok();
 }
 
 result<void> ensure_folder(const fs::path& folder, file_system& system) {
@@ -134,8 +148,9 @@ class store::implementation {
     std::error_code failed;
     const bool is_folder = fs::is_directory(source, failed);
     MOLT_TRY(auto release, is_folder ? copy_release(source, staged, system_) : unpack(source, staged, system_));
-    if (auto fine = check_plugins(staged, release); !fine)
-      return without_folder(fine.error(), staged).with(source.string());
+    auto fine = check_plugins(staged, release);
+    if (fine) fine = require_this_machine(staged, release);
+    if (!fine) return without_folder(fine.error(), staged).with(source.string());
     return staged_release{std::move(release), staged, source};
   }
 

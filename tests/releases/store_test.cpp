@@ -115,6 +115,23 @@ TEST_F(store_test, refuses_a_release_with_a_bad_plugin_and_leaves_nothing) {
   EXPECT_TRUE(s().install(source("1.0.0"))) << "a failed attempt does not block the next";
 }
 
+TEST_F(store_test, refuses_a_plugin_for_another_machine_which_can_be_packed) {
+  const auto plugin = source("1.0.0") / "plugins/libecho-1.0.0.so";
+  constexpr int machine_at = 18;  // e_machine, little-endian
+  std::fstream file{plugin, std::ios::binary | std::ios::in | std::ios::out};
+  file.seekg(machine_at);
+  const bool is_x86_64 = file.get() == 62;
+  file.seekp(machine_at);
+  file.put(static_cast<char>(is_x86_64 ? 183 : 62));
+  file.close();
+  EXPECT_TRUE(pack(source("1.0.0"), folder / "echo.molt"));
+  const auto installed = s().install(folder / "echo.molt");
+  ASSERT_FALSE(installed);
+  EXPECT_EQ(installed.error().why(), reason::incompatible);
+  EXPECT_THAT(installed.error().message(), testing::HasSubstr("plugins/libecho-1.0.0.so: is for "));
+  EXPECT_TRUE(on_disk().empty());
+}
+
 TEST_F(store_test, a_first_start_is_permanent_at_once) {
   install_all();
   move_to(kind::start, "echo-1.0.0");
