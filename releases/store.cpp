@@ -34,9 +34,10 @@ result<void> require_this_machine(const fs::path& folder, const manifest& releas
   for (const auto& plugin : release.plugins) {
     MOLT_TRY(const auto found, loader::inspect(folder / plugin.file));
     if (found.machine != loader::host_machine())
-      return error{reason::incompatible,
-                   plugin.file + ": is for " + found.machine + ", this machine is " + std::string{loader::host_machine()},
-                   "install the release that was built for this machine"};
+      return error{
+          reason::incompatible,
+          plugin.file + ": is for " + found.machine + ", this machine is " + std::string{loader::host_machine()},
+          "install the release that was built for this machine"};
   }
   return ok();
 }

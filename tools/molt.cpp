@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace {
 
@@ -51,11 +52,6 @@ class command_line {
     app_.set_version_flag("--version", "molt " MOLT_VERSION);
     app_.set_help_flag("-h,--help", "Show this help");
     app_.footer(std::string{"molt COMMAND --help shows a command's examples and options.\n\n"} + exit_codes);
-    app_.failure_message([](const CLI::App* app, const CLI::Error& wrong) {
-      const auto parsed = app->get_subcommands();
-      const std::string command = parsed.empty() ? "molt" : "molt " + parsed.front()->get_name();
-      return "error: " + std::string{wrong.what()} + "\nnext:  " + command + " --help\n";
-    });
     add_common(app_, true);
     add_files();
     add_release_store();
@@ -67,13 +63,26 @@ class command_line {
     try {
       app_.parse(count, words);
     } catch (const CLI::ParseError& stopped) {
-      const int status = app_.exit(stopped);
-      return status == 0 ? molt::cli::exit_done : molt::cli::exit_usage;
+      if (stopped.get_exit_code() == 0) return app_.exit(stopped);  // --help, --version
+      return wrong_usage(stopped,
+                         std::any_of(words, words + count, [](std::string_view word) { return word == "--json"; }));
     }
     return chosen_();
   }
 
  private:
+  int wrong_usage(const CLI::Error& wrong, bool as_json) {
+    const auto parsed = app_.get_subcommands();
+    const auto unknown = app_.remaining();
+    const std::string text =
+        parsed.empty() && !unknown.empty() ? "there is no command or option " + unknown.front() : wrong.what();
+    const std::string command = parsed.empty() ? "molt" : "molt " + parsed.front()->get_name();
+    with_.json = as_json;
+    molt::cli::report_error(with_, molt::error{molt::reason::invalid_argument, text, command + " --help"}, {},
+                            molt::cli::exit_usage);
+    return molt::cli::exit_usage;
+  }
+
   /// `asks`: whether the command talks to moltd.
   void add_common(CLI::App& to, bool asks) {
     to.add_flag("--json", with_.json, "Data as JSON on stdout");
