@@ -28,8 +28,7 @@ void print_status(const json::value& body) {
     about += ", permanent";
   std::printf("release    %s\n", about.c_str());
   const std::string pid = text_of(node, "pid");
-  std::printf("node       %s, %s%s restarts\n",
-              paint(state == "running" ? colour::green : colour::red, state).c_str(),
+  std::printf("node       %s, %s%s restarts\n", paint(state == "running" ? colour::green : colour::red, state).c_str(),
               pid.empty() ? "" : ("pid " + pid + ", ").c_str(), text_of(node, "restarts").c_str());
   std::printf("servers    %s\nconnections %s\n", text_of(body, "servers").c_str(),
               text_of(body, "connections").c_str());

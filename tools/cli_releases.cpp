@@ -91,7 +91,8 @@ int report_change(const settings& with, const json::value& body, bool going_back
   for (const auto& problem : items_of(body, "problems"))
     std::fprintf(stderr, "problem: %s\n", problem.is_string() ? problem.get_string().c_str() : "");
 
-  if (exit_code == exit_done && !going_back)
+  const bool begins_probation = !going_back && !from.empty() && from != to;  // a start without a node does not
+  if (exit_code == exit_done && begins_probation)
     suggest(with, "molt commit keeps " + to + "; molt rollback goes back to " + from);
   else if (exit_code == exit_done)
     suggest(with, "molt status");
