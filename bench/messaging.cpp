@@ -192,7 +192,7 @@ int main(int argc, char** argv) {
   // Memory first, while the heap is fresh.
   const std::int64_t spawned = 1'000'000 / scale;
   result spawn{"spawn.1M", "1/s", {}};
-  result bytes{"spawn.1M.bytes", "B", {}};
+  result bytes{"spawn.1M.bytes", "bytes", {}};
   const auto count_spawn = [&](const std::string& who, double (*work)(std::int64_t, std::size_t&)) {
     std::size_t taken = 0;
     const double seconds = work(spawned, taken);
