@@ -22,6 +22,7 @@ namespace http = boost::beast::http;
 using stream = beast::basic_stream<asio::local::stream_protocol>;
 
 constexpr std::uint64_t answer_max = std::uint64_t{64} << 20U;
+constexpr std::size_t read_size = std::size_t{64} << 10U;
 constexpr std::uint32_t header_max = std::uint32_t{64} << 10U;
 
 error failure(const std::string& path, std::string_view doing, const beast::error_code& code) {
@@ -67,6 +68,7 @@ result<http_response> request(const std::string& socket_path, std::string_view m
   stream connection{std::move(socket)};
   connection.expires_at(deadline);
   beast::flat_buffer buffer;
+  buffer.reserve(read_size);  // Beast reads as much as there is room for, else 512 bytes at a time
   std::string_view doing = "send";
   // An early answer ("413") may break the sending: read it all the same, and report the sending only if there is none.
   http::async_write(connection, ask, [&](beast::error_code code, std::size_t) {

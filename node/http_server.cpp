@@ -43,6 +43,7 @@ using stream = beast::basic_stream<asio::local::stream_protocol>;
 using acceptor = asio::local::stream_protocol::acceptor;
 
 constexpr auto accept_retry = std::chrono::milliseconds{100};  // after EMFILE and the like
+constexpr std::size_t read_size = std::size_t{64} << 10U;
 constexpr auto stopping_write = std::chrono::milliseconds{2'000};
 
 int hex_digit(char c) noexcept {
@@ -213,6 +214,8 @@ class http_server::implementation::session : public std::enable_shared_from_this
   }
 
   void read_body() {
+    stream_.expires_after(server_.options_.body_timeout);
+    buffer_.reserve(read_size);  // Beast reads as much as there is room for, else 512 bytes at a time
     http::async_read(stream_, buffer_, *parser_, [self = shared_from_this()](beast::error_code failed, std::size_t) {
       if (failed) return self->read_failed(failed);
       self->handle();

@@ -264,6 +264,26 @@ TEST_F(node_process_test, ends_when_its_supervisor_gives_up) {
   EXPECT_EQ(node_->wait(), 3);
 }
 
+TEST_F(node_process_test, closes_connections_when_descriptors_run_out_and_recovers) {
+  spawn_and_wait(make_release({}));
+  const auto at = port();
+  const rlimit few{64, 64};
+  ASSERT_EQ(::prlimit(node_->pid(), RLIMIT_NOFILE, &few, nullptr), 0);
+  std::vector<std::unique_ptr<client>> all;
+  int served = 0;
+  int closed = 0;
+  for (int i = 0; i < 100; ++i) {
+    all.push_back(std::make_unique<client>(at));
+    (all.back()->ask("echo a") == "a" ? served : closed)++;
+  }
+  EXPECT_GT(served, 10);
+  EXPECT_GT(closed, 36);
+  EXPECT_THAT(content_of(log()), HasSubstr("gets no descriptor"));
+  all.clear();
+  EXPECT_TRUE(eventually([&] { return client{at}.ask("echo b") == "b"; }));
+  EXPECT_TRUE(eventually([&] { return get("/v1/status").contains("release"); }));
+}
+
 TEST_F(node_process_test, takes_10000_connections_and_gives_their_memory_back) {
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);

@@ -244,10 +244,14 @@ TEST_F(http_server_test, is_not_held_up_by_clients_that_send_nothing_or_half_a_r
 TEST_F(http_server_test, cuts_off_a_client_whose_request_does_not_arrive) {
   http_server_options options;
   options.request_timeout = 100ms;
+  options.body_timeout = 100ms;
   serve_echo(options);
   const auto client = connect();
   send(client, "GET / HT");
+  const auto other = connect();
+  send(other, "POST / HTTP/1.1\r\nContent-Length: 10\r\n\r\nhal");
   EXPECT_EQ(receive_all(client, 3s), "");
+  EXPECT_EQ(receive_all(other, 3s), "");
   for (int i = 0; i < 100 && server_->connections() != 0; ++i) std::this_thread::sleep_for(10ms);
   EXPECT_EQ(server_->connections(), 0U);
 }
