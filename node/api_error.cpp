@@ -37,6 +37,7 @@ exit_code exit_code_of(reason why) noexcept {
     case reason::unreachable:
       return exit_code::unreachable;
     case reason::needs_attention:
+    case reason::server_failed:  // its state is lost, whoever starts it again
       return exit_code::needs_attention;
     case reason::internal:
     case reason::io:
@@ -44,12 +45,15 @@ exit_code exit_code_of(reason why) noexcept {
     case reason::hook_failed:
     case reason::stopping:
     case reason::timeout:
-    case reason::server_failed:
     case reason::overloaded:
     case reason::would_deadlock:
       return exit_code::failed;
   }
   return exit_code::failed;
+}
+
+exit_code exit_code_of_call(reason why) noexcept {
+  return why == reason::timeout ? exit_code::needs_attention : exit_code_of(why);
 }
 
 unsigned http_status_of(reason why) noexcept {

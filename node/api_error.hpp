@@ -21,6 +21,8 @@ enum class exit_code : int {
 
 /// The exit code an error stands for when the one who answers does not know better.
 [[nodiscard]] exit_code exit_code_of(reason) noexcept;
+/// The same for a message that was sent to a server: without a reply in time nobody knows whether it was handled.
+[[nodiscard]] exit_code exit_code_of_call(reason) noexcept;
 /// The HTTP status for a reason: 404 not_found, 409 refused and busy, 400 invalid_argument, …
 [[nodiscard]] unsigned http_status_of(reason) noexcept;
 

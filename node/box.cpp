@@ -1,81 +1,11 @@
 #include "node/box.hpp"
 
 #include "node/box_parts.hpp"
-#include "node/json_codec.hpp"
 #include "node/listening.hpp"
-#include "plugin/storage.hpp"
-#include "state_migration/archive_buffer.hpp"
 
-#include <boost/json.hpp>
-
-#include <algorithm>
 #include <utility>
 
 namespace molt::node {
-namespace {
-
-constexpr std::size_t reply_size_max = std::size_t{64} << 20U;  // as a request's body
-
-/// An object of a schema in memory of its own.
-class object_of {
- public:
-  explicit object_of(const molt_schema& schema) : schema_{schema}, storage_{allocate_storage(schema)} {}
-  object_of(const object_of&) = delete;
-  object_of& operator=(const object_of&) = delete;
-  ~object_of() {
-    if (made_) schema_.destroy(storage_);
-    free_storage(schema_, storage_);
-  }
-  [[nodiscard]] void* storage() const noexcept { return storage_; }
-  void made() noexcept { made_ = true; }
-
- private:
-  const molt_schema& schema_;
-  void* storage_;
-  bool made_ = false;
-};
-
-std::string_view text_of(const molt_text& text) {
-  return {text.data, std::min<std::size_t>(text.size, MOLT_TEXT_CAPACITY)};
-}
-
-error call_error(int status, const json_call& asked, const molt_text& why) {
-  const std::string what = asked.server + "." + asked.message;
-  const std::string text{text_of(why)};
-  const auto with = [&](std::string_view otherwise) {
-    return what + ": " + (text.empty() ? std::string{otherwise} : text);
-  };
-  switch (status) {
-    case MOLT_TIMEOUT:
-      return {reason::timeout, with("no reply in time")};
-    case MOLT_NO_SUCH_SERVER:
-      return {reason::no_such_server, with("the server is gone")};
-    case MOLT_SERVER_FAILED:
-      return {reason::server_failed, with("its handler threw")};
-    case MOLT_OVERLOADED:
-      return {reason::overloaded, with("its mailbox is full")};
-    case MOLT_WOULD_DEADLOCK:
-      return {reason::would_deadlock, with("the call would wait for itself")};
-    case MOLT_UNKNOWN_MESSAGE:
-      return {reason::unknown_message, with("it handles no such message")};
-    case MOLT_STOPPING:
-      return {reason::stopping, with("the node stops")};
-    default:
-      return {reason::internal, with("status " + std::to_string(status))};
-  }
-}
-
-error no_handler(const servers::server_type& type, const json_call& asked) {
-  std::string known;
-  for (std::uint32_t i = 0; i < type.abi().handler_count; ++i)
-    known += (i == 0 ? "" : ", ") + std::string{type.abi().handlers[i].message->name};
-  return {reason::unknown_message,
-          asked.server + " (" + std::string{type.name()} + " " + std::string{type.version()} + ") handles no message " +
-              asked.message,
-          known.empty() ? "it handles none" : "it handles " + known};
-}
-
-}  // namespace
 
 // ---- Start and stop
 
@@ -193,40 +123,6 @@ result<void> box::implementation::offer_listeners(std::vector<named_fd> given) {
   if (offered_.size() <= fd_channel_fds_max) return ok();
   offered_.clear();
   return error{reason::out_of_bounds, "too many listening sockets are on offer"};
-}
-
-result<std::string> box::implementation::call(const json_call& asked) {
-  const molt_ref to = runtime_->lookup(asked.server);
-  const auto type = runtime_->type_of(to);  // keeps the image while its schemas are used
-  if (to.bits == 0 || !type)
-    return error{reason::no_such_server, "no server is named " + asked.server, "`molt servers` lists them"};
-  const auto* handler = type->find(asked.message);
-  if (handler == nullptr) return no_handler(*type, asked);
-
-  const molt_message& message = *handler->message;
-  MOLT_TRY(const boost::json::value given, parse_json(asked.payload));
-  MOLT_TRY(const std::string archive, archive_from_json(*message.payload, given, "payload"));
-  object_of payload{*message.payload};
-  molt_text why{};
-  const int loaded = migration::load_all(*message.payload, archive, payload.storage(), why);
-  if (loaded != MOLT_OK) return error{reason::invalid_argument, "payload: " + std::string{text_of(why)}};
-  payload.made();
-
-  if (message.reply == nullptr) {
-    const int status = runtime_->cast(to, message, payload.storage());
-    if (status != MOLT_OK) return call_error(status, asked, molt_text{});
-    return std::string{"null"};
-  }
-  object_of reply{*message.reply};
-  why.size = 0;
-  const int status = runtime_->call(to, message, payload.storage(), reply.storage(), asked.timeout, &why);
-  if (status != MOLT_OK) return call_error(status, asked, why);
-  reply.made();
-  migration::archive_buffer saved{reply_size_max};
-  if (saved.save(*message.reply, reply.storage(), why) != MOLT_OK)
-    return error{reason::out_of_bounds, "reply: " + std::string{text_of(why)}};
-  MOLT_TRY(const boost::json::value value, json_from_archive(*message.reply, saved.bytes(), "reply"));
-  return boost::json::serialize(value);
 }
 
 // ---- The outside

@@ -108,7 +108,8 @@ class box {
   [[nodiscard]] box_status status() const;
   [[nodiscard]] std::vector<servers::server_info> servers() const;
   /// Returns the reply as JSON, "null" for a cast. Errors: no_such_server, unknown_message (names those that there
-  /// are), invalid_argument (names the member), incompatible, and those of a call.
+  /// are), invalid_argument (names the member), incompatible, and those of a call; server_failed says what became of
+  /// the server; needs_attention: it was handled, but there is no reply to show.
   result<std::string> call(const json_call&);
   [[nodiscard]] servers::runtime& runtime() noexcept;
 

@@ -1,4 +1,4 @@
-// Inside of box.hpp: what box.cpp and box_change.cpp share.
+// Inside of box.hpp: what box.cpp, box_call.cpp and box_change.cpp share.
 #pragma once
 
 #include "node/box.hpp"
@@ -73,6 +73,9 @@ class box::implementation {
   void begin(std::string to);
   void end(std::optional<upgrade::report>);
 
+  [[nodiscard]] error call_error(int status, const json_call&, const molt_handler&, molt_ref to,
+                                 std::string text) const;
+  [[nodiscard]] error failed_error(const json_call&, molt_ref to, const std::string& text) const;
   [[nodiscard]] release_facts current() const;
 
   box_options options_;

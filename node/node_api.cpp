@@ -235,8 +235,9 @@ result<http_response> post_call(box& node, const http_request& asked) {
   MOLT_CHECK(given.nothing_else());
   if (call.server.empty() || call.message.empty())
     return error{reason::invalid_argument, "server and message: expected their names"};
-  MOLT_TRY(const std::string reply, node.call(call));
-  return http_response{200, R"({"reply":)" + reply + "}", "application/json"};
+  const auto reply = node.call(call);
+  if (!reply) return error_response(reply.error(), exit_code_of_call(reply.error().why()));
+  return http_response{200, R"({"reply":)" + *reply + "}", "application/json"};
 }
 
 result<http_response> post_plan(box& node, const http_request& asked) {

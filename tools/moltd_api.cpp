@@ -110,7 +110,17 @@ http_response daemon::forward(const http_request& asked, milliseconds timeout) c
   }
   auto answered = ask_node(asked.method, target, asked.body, timeout);
   if (answered) return *answered;
-  return node::error_response(answered.error().why() == reason::unreachable ? no_node() : answered.error());
+  const error& why = answered.error();
+  if (why.why() == reason::timeout && asked.path == "/v1/call")
+    return node::error_response({reason::timeout, "the node did not answer the call in time: " + why.message(),
+                                 "it may have been handled, or be handled later; molt status says what the node does"},
+                                node::exit_code_of_call(reason::timeout));
+  if (why.why() == reason::timeout) return node::error_response(why, node::exit_code::unreachable);
+  if (why.why() != reason::unreachable) return node::error_response(why);
+  const lock held{mutex_};
+  return node::error_response(process_ ? error{reason::unreachable, "the node does not answer: " + why.message(),
+                                               "molt status says what became of it"}
+                                       : no_node());
 }
 
 http_response daemon::get_status() {

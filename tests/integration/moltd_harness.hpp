@@ -65,6 +65,13 @@ struct reply {
   }
 };
 
+/// What a program left behind.
+struct outcome {
+  int status = -1;
+  std::string out;
+  std::string err;
+};
+
 class moltd_box {
  public:
   /// Makes release folders box-1.0.0, box-2.0.0 (hooks, one more listener) and box-2.0.3 (a hook of 400 ms).
@@ -86,9 +93,18 @@ class moltd_box {
 
   [[nodiscard]] fs::path release(const std::string& version) const { return folder.path() / ("box-" + version); }
   [[nodiscard]] std::string socket() const { return (folder.path() / "run/control.sock").string(); }
-  [[nodiscard]] std::string log() const {
-    std::ifstream file{folder.path() / "log"};
+  [[nodiscard]] std::string log() const { return content_of(folder.path() / "log"); }
+  [[nodiscard]] static std::string content_of(const fs::path& path) {
+    std::ifstream file{path};
     return {std::istreambuf_iterator<char>{file}, {}};
+  }
+  /// The command line, as a person types it.
+  [[nodiscard]] outcome molt(const std::string& words) const {
+    const auto out = folder.path() / "molt.out";
+    const auto err = folder.path() / "molt.err";
+    const std::string command = MOLT " --socket " + socket() + ' ' + words + " >" + out.string() + " 2>" + err.string();
+    const int status = std::system(command.c_str());  // NOLINT(concurrency-mt-unsafe)
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, content_of(out), content_of(err)};
   }
 
   /// Starts moltd without waiting for anything.

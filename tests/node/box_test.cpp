@@ -1,6 +1,8 @@
 #include "node/box.hpp"
 
+#include "node/api_error.hpp"
 #include "node/listening.hpp"
+#include "node/node_api.hpp"
 #include "node_fixture.hpp"
 
 #include <gmock/gmock.h>
@@ -50,6 +52,41 @@ TEST_F(box_test, says_what_is_wrong_with_a_call) {
   EXPECT_THAT(call("keeper", "keep", R"({"text":"a","more":1})"), HasSubstr("payload.more"));
   EXPECT_THAT(call("keeper", "keep", "{"), HasSubstr("no JSON"));
   EXPECT_THAT(call("keeper", "keep", R"({"text":"throw"})"), HasSubstr("told to throw"));
+}
+
+TEST_F(box_test, says_what_became_of_a_server_whose_handler_threw) {
+  start();
+  const auto asked = [&](const std::string& body) { return answer(*box_, {"POST", "/v1/call", {}, body}); };
+  const auto failed = error_of(asked(R"({"server":"keeper","message":"keep","payload":{"text":"throw"}})"));
+  ASSERT_TRUE(failed);
+  EXPECT_EQ(failed->code, exit_code::needs_attention);
+  EXPECT_EQ(failed->what.why(), reason::server_failed);
+  EXPECT_EQ(
+      failed->what.message(),
+      "keeper.keep: its handler threw: the keeper was told to throw; keeper failed, and the state it had is lost; "
+      "its supervisor has started it again with a fresh one");
+}
+
+TEST_F(box_test, says_that_nothing_starts_a_temporary_server_again) {
+  shape once;
+  once.servers = "[[server]]\nname = \"keeper\"\ntype = \"line.keeper\"\nrestart = \"temporary\"\n";
+  start(once);
+  EXPECT_THAT(call("keeper", "keep", R"({"text":"throw"})"), HasSubstr("is lost; nothing starts it again"));
+  EXPECT_THAT(call("keeper", "keep", R"({"text":"a"})"), HasSubstr("no server is named keeper"));
+}
+
+TEST_F(box_test, says_that_a_message_without_a_reply_in_time_may_have_been_handled) {
+  start();
+  const auto keeper = box_->runtime().lookup("keeper");
+  ASSERT_TRUE(box_->runtime().suspend(keeper, 1s));
+  const auto late = error_of(answer(
+      *box_,
+      {"POST", "/v1/call", {}, R"({"server":"keeper","message":"keep","payload":{"text":"a"},"timeout_ms":20})"}));
+  ASSERT_TRUE(box_->runtime().resume(keeper));
+  ASSERT_TRUE(late);
+  EXPECT_EQ(late->code, exit_code::needs_attention);
+  EXPECT_EQ(late->what.why(), reason::timeout);
+  EXPECT_THAT(late->what.hint(), HasSubstr("it may have been handled"));
 }
 
 TEST_F(box_test, restarts_a_server_that_failed) {
