@@ -6,7 +6,7 @@
 #pragma once
 
 #include "base/result.hpp"
-#include "node/unique_fd.hpp"
+#include "base/unique_fd.hpp"
 #include "server/runtime.hpp"
 
 #include <chrono>

@@ -9,7 +9,7 @@
 #pragma once
 
 #include "base/result.hpp"
-#include "node/unique_fd.hpp"
+#include "base/unique_fd.hpp"
 
 #include <chrono>
 #include <cstddef>

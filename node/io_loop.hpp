@@ -8,8 +8,8 @@
 #pragma once
 
 #include "base/result.hpp"
+#include "base/unique_fd.hpp"
 #include "node/byte_buffer.hpp"
-#include "node/unique_fd.hpp"
 
 #include <atomic>
 #include <cstddef>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/result.hpp"
-#include "node/unique_fd.hpp"
+#include "base/unique_fd.hpp"
 
 #include <sys/types.h>
 

@@ -1,4 +1,5 @@
 // molt-node: one box as a process. moltd starts it; it can be run alone for development.
+#include "base/unique_fd.hpp"
 #include "node/api_error.hpp"
 #include "node/box.hpp"
 #include "node/fd_channel.hpp"
@@ -77,7 +78,7 @@ result<std::vector<molt::node::named_fd>> inherited_sockets(std::string_view tex
         ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
       return error{reason::invalid_argument,
                    "--listen-fds: \"" + std::string{entry} + "\" is no name=descriptor of an open one"};
-    sockets.push_back({std::string{entry.substr(0, equals)}, molt::node::unique_fd{fd}});
+    sockets.push_back({std::string{entry.substr(0, equals)}, molt::unique_fd{fd}});
   }
   return sockets;
 }
@@ -114,13 +115,13 @@ void keep_memory_flat() {
 }
 
 /// SIGTERM and SIGINT as a descriptor; blocked in every thread, plugins' calls are not interrupted.
-molt::node::unique_fd stop_signals() {
+molt::unique_fd stop_signals() {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  return molt::node::unique_fd{::signalfd(-1, &set, SFD_CLOEXEC)};
+  return molt::unique_fd{::signalfd(-1, &set, SFD_CLOEXEC)};
 }
 
 /// Waits for a stop signal or for the supervisor to give up; whether it was a signal.
@@ -138,7 +139,7 @@ int fail(const error& why) {
 
 int serve(const settings& asked) {
   const auto signals = stop_signals();
-  const molt::node::unique_fd gave_up{::eventfd(0, EFD_CLOEXEC)};
+  const molt::unique_fd gave_up{::eventfd(0, EFD_CLOEXEC)};
   raise_descriptor_limit();
   keep_memory_flat();
   auto sockets = inherited_sockets(asked.listen_fds);

@@ -1,8 +1,8 @@
 // Releases of the line plugin in a folder of their own, and clients for their listener.
 #pragma once
 
+#include "base/unique_fd.hpp"
 #include "node/box.hpp"
-#include "node/unique_fd.hpp"
 
 #include <node_plugin_paths.hpp>
 
