@@ -332,6 +332,7 @@ void daemon::give_up_or_back_off(const lock& held, const std::string& why) {
                                      : "gave up after " + std::to_string(ends_.size()) + " ends of molt-node within " +
                                            std::to_string(options_.period.count()) + " ms; the last: " + why);
     ends_.clear();
+    listeners_.clear();  // clients are refused at once, instead of waiting for an accept that does not come
     wanted_ = false;
     set_state(held, node_state::down);
     ::sd_notify(0, "READY=1\nSTATUS=needs attention: molt status");
@@ -350,6 +351,7 @@ void daemon::begin_stop() {
   spdlog::info("stopping");
   ::sd_notify(0, "STOPPING=1");
   wanted_ = false;
+  listeners_.clear();  // the node closes its copies when it stops accepting
   deadline_ = clock::now() + options_.stop_timeout;
   if (process_) process_->signal(SIGTERM);
   set_state(held, node_state::stopping);

@@ -7,7 +7,7 @@
 //   starting     ended, or not ready in time          backing_off  (the node is killed first)
 //   running      ended                                backing_off  store: transition and probation end; permanent next
 //   backing_off  the delay is over                    starting
-//   backing_off  more than `intensity` in `period`    down         attention set: an operator must decide
+//   backing_off  more than `intensity` in `period`    down         attention set: an operator must decide; sockets closed
 //   any          SIGTERM, SIGINT                      stopping     the node gets SIGTERM, later SIGKILL
 //   stopping     ended                                (moltd ends)
 //
@@ -15,7 +15,8 @@
 // earlier moltd began by what the node says it runs.
 //
 // Invariants: no plugin is ever loaded here; one operation changes the release at a time; the store knows of a transition before
-// the node does; while a node runs, moltd holds the listening sockets of its release.
+// the node does; while a node runs or is to be started again, moltd holds the listening sockets of its release; while none is, it
+// holds no listening socket, so that clients are refused.
 #pragma once
 
 #include "base/result.hpp"
