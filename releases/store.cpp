@@ -287,6 +287,10 @@ result<void> store::resolve_by(std::string_view release_the_node_runs) {
   return resolved;
 }
 
+result<void> store::check_writable() {
+  return implementation_->change([](store_state&) { return ok(); });
+}
+
 result<void> store::set_attention(std::string text) {
   return implementation_->change([&](store_state& state) {
     state.attention = text;

@@ -151,6 +151,9 @@ class store {
   /// For a supervisor that found a living node: ends the transition under way by what the node says it runs.
   /// Error: refused: the node runs neither of the two; attention() is set.
   result<void> resolve_by(std::string_view release_the_node_runs);
+  /// Writes the store as it is. For a caller that is about to do what cannot be undone, and will have to write it down
+  /// then: a full disk is found out before.
+  result<void> check_writable();
   /// Sets or clears what an operator must decide about.
   result<void> set_attention(std::string text);
 

@@ -104,6 +104,11 @@ http_response started_cold(std::string_view from, std::string_view to, clock::ti
                   {"notes", json::array{"no node was running, so the release was started without state"}}});
 }
 
+/// What to do before committing again.
+std::string advice(const error& why, std::string_view otherwise) {
+  return (why.hint().empty() ? std::string{otherwise} : why.hint()) + ", then molt commit again";
+}
+
 transition_outcome outcome_named(std::string_view name) noexcept {
   if (name == "done") return transition_outcome::done;
   if (name == "refused") return transition_outcome::refused;
@@ -385,6 +390,8 @@ http_response daemon::await_resolution(const change& wanted) {
   }
 }
 
+/// The node lets go of the parent's code, then the store says permanent. In between the release is still in probation, and
+/// committing again does what is left: the node has nothing more to let go of then.
 http_response daemon::post_commit() {
   const std::unique_lock changing{changing_, std::try_to_lock};
   if (!changing) return refused({reason::busy, "another change of the release is under way", "molt status shows it"});
@@ -394,13 +401,33 @@ http_response daemon::post_commit() {
       const auto why = store_.commit();  // it refuses, and says why
       return why ? respond({}) : refused(why.error());
     }
+    if (auto writable = store_.check_writable(); !writable)
+      return node::error_response({writable.error().why(), "nothing was committed: " + writable.error().message(),
+                                   advice(writable.error(), "make room for the store")},
+                                  exit_code::failed);
   }
   // The node first: if something still uses the parent's code, nothing is committed and both sides agree.
   const auto answered = ask_node("POST", "/v1/commit", "{}", commit_timeout);
+  if (!answered && answered.error().why() == reason::timeout)
+    return node::error_response({reason::timeout, "the node did not answer the commit in time: " + answered.error().message(),
+                                 "it may still do it; then molt commit again"},
+                                exit_code::needs_attention);
   if (!answered) return refused(answered.error());
   if (node::error_of(*answered)) return *answered;
   const lock held{mutex_};
-  if (auto committed = store_.commit(); !committed) return node::error_response(committed.error());
+  if (!store_.in_probation())  // the loop has seen it end
+    return node::error_response({reason::needs_attention, "the node ended during the commit; its state is lost",
+                                 store_.running() + " is started in its place"},
+                                exit_code::needs_attention);
+  if (auto committed = store_.commit(); !committed) {
+    spdlog::error("the commit could not be written down: {}", committed.error().text());
+    return node::error_response({reason::needs_attention,
+                                 "the node has committed, but it could not be written down: " + committed.error().message() +
+                                     "; " + store_.running() + " serves, and a node that ends now is started again with " +
+                                     store_.permanent(),
+                                 advice(committed.error(), "make room for the store")},
+                                exit_code::needs_attention);
+  }
   spdlog::info("{} is permanent", store_.permanent());
   return *answered;
 }

@@ -93,5 +93,69 @@ TEST_F(moltd_faults, refuses_clients_after_giving_up_on_the_node_and_takes_them_
   EXPECT_TRUE(moltd_box::echoes(port));
 }
 
+// ---- The store's disk
+
+/// From here on store.json cannot be written: its temporary name is taken by a folder.
+class unwritable_store {
+ public:
+  explicit unwritable_store(const moltd_box& box) : in_the_way_{box.folder.path() / "store/store.json.new"} {
+    fs::create_directory(in_the_way_);
+  }
+  unwritable_store(const unwritable_store&) = delete;
+  unwritable_store& operator=(const unwritable_store&) = delete;
+  ~unwritable_store() { fs::remove(in_the_way_); }
+
+ private:
+  fs::path in_the_way_;
+};
+
+TEST_F(moltd_faults, commits_nothing_when_the_store_cannot_be_written) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  ASSERT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
+  {
+    const unwritable_store full{box};
+    const auto failed = box.molt("commit");
+    EXPECT_EQ(failed.status, 3);
+    EXPECT_THAT(failed.err, HasSubstr("nothing was committed: creating "));
+    EXPECT_THAT(failed.err, HasSubstr("then molt commit again"));
+  }
+  const auto node = box.ask_at((box.folder.path() / "run/node.sock").string(), "GET", "/v1/status");
+  EXPECT_EQ(node.text({"release", "parent"}), "box-1.0.0") << "the node still has its parent in memory";
+  reach("box-2.0.0 permanent box-1.0.0 probation true");
+  EXPECT_EQ(box.molt("commit").status, 0);
+  reach("box-2.0.0 permanent box-2.0.0 probation false");
+}
+
+TEST_F(moltd_faults, a_commit_that_could_not_be_written_down_needs_attention_and_is_completed_by_another) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  ASSERT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
+  const auto pid = box.node_pid();
+  struct stat before {};
+  ASSERT_EQ(::stat((box.folder.path() / "store/store.json").c_str(), &before), 0);
+  ::kill(pid, SIGSTOP);  // so that there is a moment between moltd's look at the store and the node's answer
+  auto commit = std::async(std::launch::async, [&] { return box.molt("commit"); });
+  ASSERT_TRUE(eventually([&] {
+    struct stat now {};
+    return ::stat((box.folder.path() / "store/store.json").c_str(), &now) == 0 && now.st_ino != before.st_ino;
+  }));
+  {
+    const unwritable_store full{box};
+    ::kill(pid, SIGCONT);
+    const auto half = commit.get();
+    EXPECT_EQ(half.status, 5);
+    EXPECT_THAT(half.err, HasSubstr("the node has committed, but it could not be written down"));
+    EXPECT_THAT(half.err, HasSubstr("a node that ends now is started again with box-1.0.0"));
+    EXPECT_THAT(half.err, HasSubstr("then molt commit again"));
+    reach("box-2.0.0 permanent box-1.0.0 probation true");
+  }
+  const auto again = box.molt("commit");
+  EXPECT_EQ(again.status, 0) << again.err;
+  reach("box-2.0.0 permanent box-2.0.0 probation false");
+  EXPECT_EQ(box.node_pid(), pid);
+  EXPECT_EQ(box.rollback().text({"result"}), "done") << "and the way back is as after any commit";
+}
+
 }  // namespace
 }  // namespace molt::tests
