@@ -22,6 +22,10 @@ int file_system::rename(int from_folder, const char* from, int to_folder, const 
   return ::renameat(from_folder, from, to_folder, to);
 }
 
+int file_system::exchange(const char* one, const char* other) {
+  return ::renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE);
+}
+
 int file_system::make_folder(int folder, const char* name, mode_t mode) { return ::mkdirat(folder, name, mode); }
 
 int file_system::change_mode(int folder, const char* name, mode_t mode) { return ::fchmodat(folder, name, mode, 0); }

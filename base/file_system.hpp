@@ -24,6 +24,8 @@ class file_system {
   /// fsync(2), of a file or of a folder.
   virtual int sync(int fd);
   virtual int rename(int from_folder, const char* from, int to_folder, const char* to);
+  /// renameat2(2) with RENAME_EXCHANGE: two names of one file system change places in one step.
+  virtual int exchange(const char* one, const char* other);
   virtual int make_folder(int folder, const char* name, mode_t mode);
   virtual int change_mode(int folder, const char* name, mode_t mode);
   /// unlinkat(2): a file, or with AT_REMOVEDIR an empty folder.

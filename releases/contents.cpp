@@ -173,14 +173,15 @@ result<std::vector<content_entry>> list_contents(const fs::path& folder) {
 }
 
 result<void> verify_contents(const fs::path& folder) {
-  MOLT_TRY(const auto text, read_file(folder / contents_file_name, contents_bytes_max));
-  auto listed = parse_contents(text);
-  if (!listed) return std::move(listed).error().with(folder.string());
+  const std::string repair = "install the package that it came from again: that repairs it";
+  const auto text = read_file(folder / contents_file_name, contents_bytes_max);
+  if (!text) return error{reason::corrupt, text.error().message(), repair};
+  const auto listed = parse_contents(*text);
+  if (!listed) return error{reason::corrupt, folder.string() + ": " + listed.error().message(), repair};
   MOLT_TRY(const auto found, list_contents(folder));
   auto expected = listed->begin();
   const auto wrong = [&](const std::string& path, std::string_view what) {
-    return error{reason::corrupt, (folder / path).string() + ": " + std::string{what},
-                 "remove the release and install it again"};
+    return error{reason::corrupt, (folder / path).string() + ": " + std::string{what}, repair};
   };
   for (const auto& file : found) {
     if (expected == listed->end() || file.path < expected->path)

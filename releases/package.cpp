@@ -174,8 +174,18 @@ result<manifest> unpack(const fs::path& file, const fs::path& folder, file_syste
   });
 }
 
-result<manifest> read_package_manifest(const fs::path& file) {
-  return with_package(file, [](package_reader& reader, const std::vector<content_entry>& list) -> result<manifest> {
+namespace {
+
+[[nodiscard]] std::string digest_of(std::string_view text) {
+  digest hash;
+  hash.add(text);
+  return hash.hex();
+}
+
+result<release_offer> look_at_package(const fs::path& file) {
+  std::string contents;
+  const auto read = [&](package_reader& reader, const std::vector<content_entry>& list) -> result<manifest> {
+    contents = digest_of(print_contents(list));
     std::string text;
     MOLT_CHECK(reader.for_each_file(list, [&](const content_entry& entry, const package_reader::read_bytes& bytes) {
       return bytes([&](std::string_view piece) {
@@ -184,7 +194,29 @@ result<manifest> read_package_manifest(const fs::path& file) {
       });
     }));
     return parse_manifest(text);
-  });
+  };
+  MOLT_TRY(auto release, with_package(file, read));
+  return release_offer{std::move(release), std::move(contents)};
+}
+
+}  // namespace
+
+result<manifest> read_package_manifest(const fs::path& file) {
+  MOLT_TRY(auto offer, look_at_package(file));
+  return std::move(offer.release);
+}
+
+result<release_offer> look_at(const fs::path& package_or_folder) {
+  std::error_code failed;
+  if (!fs::is_directory(package_or_folder, failed)) return look_at_package(package_or_folder);
+  MOLT_TRY(auto release, read_manifest(package_or_folder));
+  MOLT_TRY(const auto list, list_contents(package_or_folder));
+  return release_offer{std::move(release), digest_of(print_contents(list))};
+}
+
+std::string contents_digest(const fs::path& folder) {
+  const auto text = read_file(folder / contents_file_name, contents_bytes_max);
+  return text ? digest_of(*text) : std::string{};
 }
 
 result<manifest> copy_release(const fs::path& from, const fs::path& folder, file_system& system) {

@@ -67,6 +67,16 @@ result<manifest> unpack(const std::filesystem::path& file, const std::filesystem
 /// The manifest in a package, unpacking nothing; the files are not verified. Errors: as for unpack.
 result<manifest> read_package_manifest(const std::filesystem::path& file);
 
+/// The release in a package or a folder, and what tells it from another of the same id.
+struct release_offer {
+  manifest release;
+  std::string contents;  ///< SHA-256 of its molt-contents, 64 hex digits
+};
+/// Reads it, unpacking nothing; the files of a package are not verified. Errors: as for unpack and copy_release.
+result<release_offer> look_at(const std::filesystem::path& package_or_folder);
+/// SHA-256 of an installed release's molt-contents; empty if it cannot be read.
+[[nodiscard]] std::string contents_digest(const std::filesystem::path& folder);
+
 /// The same as unpack from a folder instead of a package.
 result<manifest> copy_release(const std::filesystem::path& from, const std::filesystem::path& folder,
                               file_system& = file_system::real());

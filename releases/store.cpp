@@ -68,6 +68,12 @@ result<unique_fd> lock_store(const fs::path& folder) {
   return fd;
 }
 
+[[nodiscard]] error already_installed(const std::string& id, bool same) {
+  if (same) return error{reason::already_exists, id + " is installed already, and undamaged", "molt releases shows it"};
+  return error{reason::already_exists, id + " is installed already, with other contents",
+               "give the new one a version of its own, or molt remove " + id + " first"};
+}
+
 [[nodiscard]] bool has_entries(const fs::path& folder) {
   std::error_code failed;
   fs::directory_iterator entries{folder, failed};
@@ -118,6 +124,7 @@ class store::implementation {
   }
 
   result<staged_release> stage(const fs::path& source) const {
+    if (const auto offer = look_at(source)) MOLT_CHECK(require_wanted(*offer));  // staging says what is wrong with it
     const fs::path staged = releases_folder() / ".new";
     MOLT_CHECK(remove_tree(staged, system_));
     auto done = stage_at(staged, source);
@@ -125,7 +132,7 @@ class store::implementation {
     return done;
   }
 
-  result<std::string> admit(const staged_release& staged) {
+  result<installed_release> admit(const staged_release& staged) {
     auto done = admit_by(staged);
     if (!done) (void)remove_tree(staged.folder, system_);
     return done;
@@ -152,14 +159,21 @@ class store::implementation {
     auto fine = check_plugins(staged, release);
     if (fine) fine = require_this_machine(staged, release);
     if (!fine) return without_folder(fine.error(), staged).with(source.string());
-    return staged_release{std::move(release), staged, source};
+    return staged_release{std::move(release), staged, source, contents_digest(staged)};
   }
 
-  result<std::string> admit_by(const staged_release& staged) {
+  /// Looks at the disk alone, so that it may run beside everything else; admit() knows better.
+  result<void> require_wanted(const release_offer& offer) const {
+    const auto folder = folder_of(offer.release.id());
+    std::error_code failed;
+    if (!fs::exists(folder, failed) || !verify_contents(folder)) return ok();
+    return already_installed(offer.release.id(), contents_digest(folder) == offer.contents);
+  }
+
+  result<installed_release> admit_by(const staged_release& staged) {
     const auto& release = staged.release;
     const std::string id = release.id();
-    if (state_.find(id) != nullptr)
-      return error{reason::already_exists, id + " is installed already", "molt remove " + id + " first"};
+    if (const auto* known = state_.find(id); known != nullptr) return repair(*known, staged);
     const fs::path target = folder_of(id);
     MOLT_CHECK(remove_tree(target, system_));
     if (system_.rename(AT_FDCWD, staged.folder.c_str(), AT_FDCWD, target.c_str()) != 0)
@@ -167,13 +181,31 @@ class store::implementation {
     auto known = sync_folder(releases_folder(), system_);
     if (known)
       known = change([&](store_state& state) {
-        return state.add({id, release.name, release.version, release_status::unpacked, {}, utc_now()});
+        return state.add({id, release.name, release.version, release_status::unpacked, {}, utc_now(), staged.contents});
       });
     if (!known) {
       if (!broken_) (void)remove_tree(target, system_);
       return std::move(known).error();
     }
-    return id;
+    return installed_release{id, false};
+  }
+
+  /// The whole folder in one step, so that whoever opens a file of it meanwhile finds the damaged or the good one. A
+  /// node that runs is not touched: it loads its plugins from copies in memory.
+  result<installed_release> repair(const release_record& known, const staged_release& staged) {
+    const fs::path target = folder_of(known.id);
+    const auto before = known.contents.empty() ? contents_digest(target) : known.contents;
+    if (staged.contents != before) return already_installed(known.id, false);
+    std::error_code failed;
+    if (!fs::exists(target, failed)) {
+      if (system_.rename(AT_FDCWD, staged.folder.c_str(), AT_FDCWD, target.c_str()) != 0)
+        return step_failed("renaming to", target);
+    } else if (system_.exchange(staged.folder.c_str(), target.c_str()) != 0) {
+      return step_failed("replacing", target);
+    }
+    MOLT_CHECK(sync_folder(releases_folder(), system_));
+    (void)remove_tree(staged.folder, system_);  // the damaged one; what stays is swept at the next opening
+    return installed_release{known.id, true};
   }
 
   /// After a write that failed the file holds the old state, or - if only the last step failed - the new one.
@@ -247,12 +279,13 @@ result<release_record> store::find(std::string_view id_or_version) const {
 
 result<std::string> store::install(const fs::path& package_or_folder) {
   MOLT_TRY(const auto staged, stage(package_or_folder));
-  return admit(staged);
+  MOLT_TRY(auto installed, admit(staged));
+  return std::move(installed.id);
 }
 result<staged_release> store::stage(const fs::path& package_or_folder) const {
   return implementation_->stage(package_or_folder);
 }
-result<std::string> store::admit(const staged_release& staged) { return implementation_->admit(staged); }
+result<installed_release> store::admit(const staged_release& staged) { return implementation_->admit(staged); }
 result<void> store::remove(std::string_view id) { return implementation_->remove(id); }
 
 result<void> store::begin_transition(transition_kind kind, std::string_view to) {

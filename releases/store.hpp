@@ -61,6 +61,7 @@ struct release_record {
   release_status status = release_status::unpacked;
   std::string parent;        ///< the release it was last upgraded from; empty: none
   std::string installed_at;  ///< "2026-01-31T12:00:00Z"
+  std::string contents;      ///< SHA-256 of its molt-contents; empty: installed before this was kept
 };
 
 struct transition {
@@ -87,6 +88,12 @@ struct staged_release {
   manifest release;
   std::filesystem::path folder;
   std::filesystem::path source;  ///< for messages
+  std::string contents;          ///< SHA-256 of its molt-contents
+};
+
+struct installed_release {
+  std::string id;
+  bool repaired = false;  ///< it was installed already, with the same contents: its files were replaced
 };
 
 /// Threading: one thread at a time; the caller locks. stage() alone may run beside everything else but another stage().
@@ -124,13 +131,16 @@ class store {
   [[nodiscard]] std::string boot_release() const;
 
   // -- Changing
-  /// Installs a package or a release folder; returns its id. Its plugins are inspected, nothing is run.
+  /// Installs a package or a release folder; returns its id. Its plugins are inspected, nothing is run. One that is
+  /// installed already, with the same contents but damaged files, gets its files back, whatever its status.
   /// Errors: already_exists, out_of_bounds, and those of unpack, copy_release and check_plugins.
   result<std::string> install(const std::filesystem::path& package_or_folder);
   /// The long half of install: unpacks and inspects. A staged release that is not admitted is swept by the next one.
+  /// Error, before anything is unpacked: already_exists (and undamaged).
   result<staged_release> stage(const std::filesystem::path& package_or_folder) const;
-  /// The short half: the release becomes part of the store. Errors: already_exists, out_of_bounds, io.
-  result<std::string> admit(const staged_release&);
+  /// The short half: the release becomes part of the store, or takes the place of its damaged self in one step.
+  /// Errors: already_exists (with other contents), out_of_bounds, io.
+  result<installed_release> admit(const staged_release&);
   /// Errors: not_found; refused: it is current, permanent or part of the transition under way.
   result<void> remove(std::string_view id);
 

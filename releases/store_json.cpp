@@ -25,9 +25,13 @@ constexpr std::array outcomes{transition_outcome::done, transition_outcome::refu
 [[nodiscard]] json::string text(std::string_view from) { return json::string{clean_text(from)}; }
 
 [[nodiscard]] json::object print(const release_record& r) {
-  return {{"id", text(r.id)},           {"name", text(r.name)},
-          {"version", text(r.version)}, {"status", text(to_string(r.status))},
-          {"parent", text(r.parent)},   {"installed_at", text(r.installed_at)}};
+  return {{"id", text(r.id)},
+          {"name", text(r.name)},
+          {"version", text(r.version)},
+          {"status", text(to_string(r.status))},
+          {"parent", text(r.parent)},
+          {"installed_at", text(r.installed_at)},
+          {"contents", text(r.contents)}};
 }
 
 [[nodiscard]] json::object print(const past_transition& p) {
@@ -63,6 +67,9 @@ result<release_record> parse_release(const json::object& object) {
   MOLT_TRY(r.status, enum_at(object, "status", statuses));
   MOLT_TRY(r.parent, text_at(object, "parent"));
   MOLT_TRY(r.installed_at, text_at(object, "installed_at"));
+  if (object.contains("contents")) {
+    MOLT_TRY(r.contents, text_at(object, "contents"));
+  }
   return r;
 }
 

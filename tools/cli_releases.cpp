@@ -142,7 +142,10 @@ int install(const settings& with, const std::string& path) {
   }
   const std::string id = text_of(done.body, "id");
   std::printf("%s\n", id.c_str());
-  suggest(with, "molt plan " + id);
+  if (flag_of(done.body, "repaired"))
+    suggest(with, "it was installed, and its damaged files are replaced; if no node runs: molt upgrade " + id);
+  else
+    suggest(with, "molt plan " + id);
   return exit_done;
 }
 

@@ -135,10 +135,10 @@ http_response daemon::post_release(const json::object& asked) {
   const auto staged = store_.stage(*path);
   if (!staged) return refused(staged.error());
   const lock held{mutex_};
-  const auto id = store_.admit(*staged);
-  if (!id) return refused(id.error());
-  spdlog::info("installed {} from {}", *id, *path);
-  return respond({{"id", *id}});
+  const auto done = store_.admit(*staged);
+  if (!done) return refused(done.error());
+  spdlog::info("{} {} from {}", done->repaired ? "repaired" : "installed", done->id, *path);
+  return respond({{"id", done->id}, {"repaired", done->repaired}});
 }
 
 http_response daemon::delete_release(std::string_view name) {

@@ -17,6 +17,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace molt::tests {
@@ -64,6 +65,7 @@ class faulty_file_system : public file_system {
     const auto inside = [&](const std::string& entry) { return parent(entry) == path; };
     std::erase_if(created_, inside);
     std::erase_if(renamed_, [&](const rename_record& r) { return inside(r.to); });
+    std::erase_if(exchanged_, [&](const auto& pair) { return inside(pair.second); });
     return file_system::sync(fd);
   }
   int rename(int from_folder, const char* from, int to_folder, const char* to) override {
@@ -75,6 +77,12 @@ class faulty_file_system : public file_system {
     std::erase(created_, record.from);
     const int done = file_system::rename(from_folder, from, to_folder, to);
     if (done == 0) renamed_.push_back(record);
+    return done;
+  }
+  int exchange(const char* one, const char* other) override {
+    if (fails()) return -1;
+    const int done = file_system::exchange(one, other);
+    if (done == 0) exchanged_.emplace_back(one, other);
     return done;
   }
   int make_folder(int folder, const char* name, mode_t mode) override {
@@ -114,6 +122,8 @@ class faulty_file_system : public file_system {
   void lose() {
     for (const auto& [path, unused] : unsynced_) (void)::truncate(path.c_str(), 0);
     if (what_ == fault::power_cut_of_data) return;
+    for (auto pair = exchanged_.rbegin(); pair != exchanged_.rend(); ++pair)
+      (void)file_system::exchange(pair->first.c_str(), pair->second.c_str());
     for (auto record = renamed_.rbegin(); record != renamed_.rend(); ++record) {
       (void)::rename(record->to.c_str(), record->from.c_str());
       if (record->replaced) std::ofstream{record->to, std::ios::binary} << record->content;
@@ -141,9 +151,10 @@ class faulty_file_system : public file_system {
   int at_ = std::numeric_limits<int>::max();
   int error_number_ = EIO;
   int steps_ = 0;
-  std::map<std::string, bool> unsynced_;  ///< files with data that only memory holds
-  std::vector<std::string> created_;      ///< entries whose folder was not synced since
-  std::vector<rename_record> renamed_;    ///< renames whose folder was not synced since
+  std::map<std::string, bool> unsynced_;                        ///< files with data that only memory holds
+  std::vector<std::string> created_;                            ///< entries whose folder was not synced since
+  std::vector<rename_record> renamed_;                          ///< renames whose folder was not synced since
+  std::vector<std::pair<std::string, std::string>> exchanged_;  ///< the same for exchanges
 };
 
 }  // namespace molt::tests

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <fstream>
 #include <future>
 
 namespace molt::tests {
@@ -155,6 +156,44 @@ TEST_F(moltd_faults, a_commit_that_could_not_be_written_down_needs_attention_and
   reach("box-2.0.0 permanent box-2.0.0 probation false");
   EXPECT_EQ(box.node_pid(), pid);
   EXPECT_EQ(box.rollback().text({"result"}), "done") << "and the way back is as after any commit";
+}
+
+// ---- Damaged releases
+
+void damage(const fs::path& file) {
+  fs::permissions(file, fs::perms::owner_all);
+  std::ofstream{file, std::ios::app} << "x";
+}
+
+TEST_F(moltd_faults, a_damaged_permanent_release_is_repaired_by_installing_it_again) {
+  ASSERT_TRUE(box.start_first());
+  EXPECT_EQ(box.call("add", {{"by", 3}}), "3");
+  damage(box.folder / "store/releases/box-1.0.0/plugins/counter.so");
+  const auto pid = box.node_pid();
+  const auto repaired = box.molt("install --json " + box.release("1.0.0").string());
+  EXPECT_EQ(repaired.status, 0) << repaired.err;
+  EXPECT_THAT(repaired.out, HasSubstr("\"repaired\":true"));
+  EXPECT_EQ(box.call("get"), "3") << "the node was not touched";
+  EXPECT_EQ(box.node_pid(), pid);
+  ::kill(pid, SIGKILL);
+  ASSERT_TRUE(eventually([&] { return box.node_pid() > 0 && box.node_pid() != pid; })) << "and it can be started again";
+  EXPECT_EQ(box.molt("install " + box.release("1.0.0").string()).status, 1) << "undamaged, it is refused";
+}
+
+TEST_F(moltd_faults, says_how_to_repair_the_release_that_it_could_not_start) {
+  ASSERT_TRUE(box.start_first());
+  EXPECT_EQ(box.stop_moltd(), 0);
+  damage(box.folder / "store/releases/box-1.0.0/plugins/counter.so");
+  box.launch();
+  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").status == 200U; }));
+  EXPECT_THAT(box.ask("GET", "/v1/status").text({"attention"}),
+              HasSubstr("has changed since it was installed (install the package that it came from again"));
+  const auto repaired = box.molt("install " + box.release("1.0.0").string());
+  EXPECT_EQ(repaired.status, 0) << repaired.err;
+  EXPECT_THAT(repaired.err, HasSubstr("molt upgrade box-1.0.0"));
+  EXPECT_EQ(box.molt("upgrade box-1.0.0").status, 0);
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  EXPECT_EQ(box.ask("GET", "/v1/status").text({"attention"}), "null");
 }
 
 }  // namespace

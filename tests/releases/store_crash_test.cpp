@@ -5,11 +5,13 @@
 #include "tests/base/faulty_file_system.hpp"
 #include "tests/releases/release_fixture.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cerrno>
 #include <filesystem>
 #include <functional>
+#include <iterator>
 #include <string>
 
 namespace molt::releases {
@@ -226,6 +228,46 @@ TEST(store_creation, can_die_at_any_step_and_be_opened_again) {
       if (status == 0) break;
     }
   }
+}
+
+TEST(store_repair, leaves_the_damaged_or_the_whole_release_at_every_step_and_can_be_repeated) {
+  tests::scratch_folder folder;
+  const auto source = tests::make_release(folder / "source", "1.0.0");
+  const auto at = folder / "store";
+  const auto damaged_store = [&] {
+    EXPECT_TRUE(remove_tree(at));
+    auto s = store::open(at);
+    ASSERT_TRUE(s && s->install(source));
+    move_to(*s, kind::start, "echo-1.0.0");
+    const auto file = s->folder_of("echo-1.0.0") / "share/notes.txt";
+    fs::permissions(file, fs::perms::owner_all);
+    tests::write_file(file, "damaged");
+  };
+  const auto repair_with = [&](file_system& system) {
+    auto s = store::open(at, system);
+    return s && s->install(source).has_value();
+  };
+  tests::faulty_file_system counting;
+  damaged_store();
+  ASSERT_TRUE(repair_with(counting));
+  for (const auto what : {fault::error, fault::kill, fault::power_cut})
+    for (int step = 1; step <= counting.steps(); ++step) {
+      SCOPED_TRACE("fault " + std::to_string(static_cast<int>(what)) + ", step " + std::to_string(step));
+      damaged_store();
+      tests::run_in_child([&] {
+        tests::faulty_file_system system{what, step};
+        (void)repair_with(system);
+      });
+      auto s = store::open(at);
+      ASSERT_TRUE(s) << s.error().text();
+      EXPECT_EQ(s->permanent(), "echo-1.0.0");
+      if (const auto whole = verify_contents(s->folder_of("echo-1.0.0")); !whole) {
+        EXPECT_THAT(whole.error().message(), testing::HasSubstr("share/notes.txt: has changed")) << "and nothing else";
+        EXPECT_TRUE(s->install(source));
+      }
+      EXPECT_TRUE(verify_contents(s->folder_of("echo-1.0.0")));
+      EXPECT_EQ(std::distance(fs::directory_iterator{at / "releases"}, {}), 1);
+    }
 }
 
 }  // namespace

@@ -103,6 +103,60 @@ TEST_F(store_test, refuses_a_release_that_is_installed_and_keeps_the_first) {
   EXPECT_TRUE(verify_contents(s().folder_of("echo-1.0.0")));
 }
 
+TEST_F(store_test, says_before_staging_that_a_release_is_installed_already) {
+  ASSERT_OK(s().install(source("1.0.0")));
+  const auto again = s().stage(source("1.0.0"));
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().message(), "echo-1.0.0 is installed already, and undamaged");
+  tests::write_file(source("1.0.0") / "share/notes.txt", "another text\n");
+  const auto other = s().stage(source("1.0.0"));
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().message(), "echo-1.0.0 is installed already, with other contents");
+}
+
+TEST_F(store_test, a_damaged_release_is_repaired_by_installing_it_again_whatever_its_status) {
+  reach_probation();
+  ASSERT_OK(pack(source("2.0.0"), folder / "echo.molt"));
+  const auto damages = {
+      +[](const fs::path& release) { tests::write_file(release / "share/notes.txt", "other"); },
+      +[](const fs::path& release) { fs::remove(release / "plugins/libecho-2.0.0.so"); },
+      +[](const fs::path& release) { tests::write_file(release / "more", "not of the release"); },
+      +[](const fs::path& release) { tests::write_file(release / "molt-contents", "damaged too"); },
+      +[](const fs::path& release) { fs::remove_all(release); },
+  };
+  for (const auto& damage : damages) {
+    const auto release = s().folder_of("echo-2.0.0");
+    for (const auto& each :
+         {release, release / "share", release / "plugins", release / "share/notes.txt", release / "molt-contents"})
+      fs::permissions(each, fs::perms::owner_all);
+    damage(release);
+    const auto broken = verify_contents(release);
+    ASSERT_FALSE(broken);
+    const auto staged = s().stage(folder / "echo.molt");
+    ASSERT_OK(staged);
+    const auto repaired = s().admit(*staged);
+    ASSERT_OK(repaired);
+    EXPECT_TRUE(repaired->repaired);
+    ASSERT_OK(verify_contents(release));
+    EXPECT_EQ(statuses(), "permanent current unpacked");
+    EXPECT_EQ(on_disk(), (std::vector<std::string>{"echo-1.0.0", "echo-2.0.0", "echo-3.0.0"}));
+  }
+}
+
+TEST_F(store_test, repairs_nothing_with_other_contents_of_the_same_id) {
+  ASSERT_OK(s().install(source("1.0.0")));
+  fs::permissions(s().folder_of("echo-1.0.0") / "release.toml", fs::perms::owner_all);
+  tests::write_file(s().folder_of("echo-1.0.0") / "release.toml", "damaged");
+  const auto broken = verify_contents(s().folder_of("echo-1.0.0"));
+  ASSERT_FALSE(broken);
+  EXPECT_THAT(broken.error().hint(), HasSubstr("install the package that it came from again"));
+  tests::write_file(source("1.0.0") / "share/notes.txt", "another text\n");
+  const auto other = s().install(source("1.0.0"));
+  ASSERT_FALSE(other);
+  EXPECT_EQ(other.error().message(), "echo-1.0.0 is installed already, with other contents");
+  EXPECT_EQ(on_disk(), std::vector<std::string>{"echo-1.0.0"});
+}
+
 TEST_F(store_test, refuses_a_release_with_a_bad_plugin_and_leaves_nothing) {
   tests::write_file(source("1.0.0") / "plugins/libecho-1.0.0.so", "not an ELF file");
   const auto installed = s().install(source("1.0.0"));
