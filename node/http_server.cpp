@@ -4,8 +4,12 @@
 //   reading    whole request         handling (the handler runs on the pool)
 //              bad request           writing, then closed
 //              timeout, peer gone    closed
+//              room is needed        closed, if of those reading it has been at it longest
 //   handling   answer                writing
 //   writing    written               reading, or closed without keep-alive or when the server stops
+//
+// Room is needed when a connection comes in and connections_max are there: so clients that say nothing, or too little,
+// cannot keep others out. A request that is whole is never cut off.
 #include "node/http_server.hpp"
 
 #include "node/api_error.hpp"
@@ -143,6 +147,7 @@ class http_server::implementation {
   }
 
   void admit(stream::socket_type socket);
+  void make_room();
   void stop();
 
   // Constant after construction.
@@ -181,9 +186,10 @@ class http_server::implementation::session : public std::enable_shared_from_this
     parser_->body_limit(server_.options_.body_max);
     stream_.expires_after(server_.options_.request_timeout);
     reading_ = true;
+    since_ = std::chrono::steady_clock::now();
     http::async_read_header(stream_, buffer_, *parser_,
                             [self = shared_from_this()](beast::error_code failed, std::size_t) {
-                              if (failed) return self->read_failed(failed);
+                              if (failed || self->evicted_) return self->read_failed(failed);
                               self->continue_if_expected();
                             });
   }
@@ -192,6 +198,17 @@ class http_server::implementation::session : public std::enable_shared_from_this
   void turn_away(http_response response) {
     keep_alive_ = false;
     write(std::move(response));
+  }
+
+  [[nodiscard]] bool is_reading() const noexcept { return reading_; }
+  [[nodiscard]] std::chrono::steady_clock::time_point since() const noexcept { return since_; }
+
+  /// Closes a session that reads; its end follows, but it counts no more.
+  void evict() {
+    server_.sessions_.erase(this);
+    evicted_ = true;
+    keep_alive_ = false;
+    stream_.close();
   }
 
   void stop() {
@@ -209,7 +226,7 @@ class http_server::implementation::session : public std::enable_shared_from_this
     static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
     asio::async_write(stream_, asio::buffer(go_on.data(), go_on.size()),
                       [self = shared_from_this()](beast::error_code failed, std::size_t) {
-                        if (!failed) self->read_body();
+                        if (!failed && !self->evicted_) self->read_body();
                       });
   }
 
@@ -225,6 +242,7 @@ class http_server::implementation::session : public std::enable_shared_from_this
   void read_failed(beast::error_code failed) {
     reading_ = false;
     keep_alive_ = false;
+    if (evicted_) return;
     if (failed == http::error::header_limit || failed == http::error::buffer_overflow)
       return write(refusal(431, reason::out_of_bounds, "the request's header is too long"));
     if (failed == http::error::body_limit)
@@ -238,7 +256,7 @@ class http_server::implementation::session : public std::enable_shared_from_this
 
   void handle() {
     reading_ = false;
-    if (server_.stopping_) return;
+    if (server_.stopping_ || evicted_) return;
     auto message = parser_->release();
     parser_.reset();
     keep_alive_ = message.keep_alive();
@@ -297,12 +315,13 @@ class http_server::implementation::session : public std::enable_shared_from_this
     beast::error_code ignored;
     stream_.socket().shutdown(asio::socket_base::shutdown_send, ignored);
     stream_.expires_after(std::min<std::chrono::milliseconds>(stopping_write, server_.options_.request_timeout));
+    since_ = std::chrono::steady_clock::now();
     if (!server_.stopping_) drain();
   }
   void drain() {
     reading_ = true;
     stream_.async_read_some(asio::buffer(scrap_), [self = shared_from_this()](beast::error_code failed, std::size_t) {
-      if (!failed && !self->server_.stopping_) self->drain();
+      if (!failed && !self->server_.stopping_ && !self->evicted_) self->drain();
     });
   }
 
@@ -312,7 +331,9 @@ class http_server::implementation::session : public std::enable_shared_from_this
   std::optional<http::request_parser<http::string_body>> parser_;
   std::optional<http::response<http::string_body>> response_;
   std::array<char, 4096> scrap_;
+  std::chrono::steady_clock::time_point since_;  ///< when it began to wait for a request, or for the client's end
   bool reading_ = false;
+  bool evicted_ = false;
   bool answering_ = false;
   bool keep_alive_ = false;
   bool head_only_ = false;
@@ -320,12 +341,21 @@ class http_server::implementation::session : public std::enable_shared_from_this
 
 void http_server::implementation::admit(stream::socket_type socket) {
   if (options_.check_peer && !peer_is_ours(socket.native_handle())) return;
+  if (sessions_.size() >= options_.connections_max) make_room();
   const bool full = sessions_.size() >= options_.connections_max;
   // Some room beyond the limit, to say so; past that, no answer.
   if (full && sessions_.size() >= 2 * options_.connections_max) return;
   auto admitted = std::make_shared<session>(*this, std::move(socket));
   if (full) return admitted->turn_away(refusal(503, reason::overloaded, "too many connections; try again later"));
   admitted->read();
+}
+
+/// Only when connections are short: so its cost, one look at each, is nobody's but the server's.
+void http_server::implementation::make_room() {
+  session* longest = nullptr;
+  for (session* each : sessions_)
+    if (each->is_reading() && (longest == nullptr || each->since() < longest->since())) longest = each;
+  if (longest != nullptr) longest->evict();
 }
 
 void http_server::implementation::stop() {

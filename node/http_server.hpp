@@ -39,9 +39,11 @@ struct http_response {
 };
 
 struct http_server_options {
-  std::size_t header_max = std::size_t{16} << 10U;    ///< bytes of request line and header fields: 431 beyond
-  std::size_t body_max = std::size_t{64} << 20U;      ///< bytes: 413 beyond
-  std::size_t connections_max = 128;                  ///< at once; further ones are answered 503 and closed
+  std::size_t header_max = std::size_t{16} << 10U;  ///< bytes of request line and header fields: 431 beyond
+  std::size_t body_max = std::size_t{64} << 20U;    ///< bytes: 413 beyond
+  /// At once. A further one takes the place of the one that has waited longest for its request to be whole; when there
+  /// is none, all are being handled, and it is answered 503 and closed.
+  std::size_t connections_max = 128;
   std::chrono::milliseconds request_timeout{10'000};  ///< from the first wait for a request until its header is there
   std::chrono::milliseconds body_timeout{60'000};     ///< from then until its body is
   std::chrono::milliseconds write_timeout{30'000};    ///< a client that takes no bytes for that long is cut off

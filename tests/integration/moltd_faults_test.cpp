@@ -1,5 +1,6 @@
 // Faults put in by hand: what an operator is told then, and that it is true.
 #include "base/unique_fd.hpp"
+#include "node/unix_socket.hpp"
 #include "tests/integration/moltd_harness.hpp"
 
 #include <gmock/gmock.h>
@@ -9,6 +10,7 @@
 #include <cstdio>
 #include <fstream>
 #include <future>
+#include <vector>
 
 namespace molt::tests {
 namespace {
@@ -194,6 +196,22 @@ TEST_F(moltd_faults, says_how_to_repair_the_release_that_it_could_not_start) {
   EXPECT_EQ(box.molt("upgrade box-1.0.0").status, 0);
   reach("box-1.0.0 permanent box-1.0.0 probation false");
   EXPECT_EQ(box.ask("GET", "/v1/status").text({"attention"}), "null");
+}
+
+// ---- The control socket
+
+TEST_F(moltd_faults, answers_the_command_line_beside_300_clients_that_say_nothing) {
+  ASSERT_TRUE(box.start_first());
+  std::vector<unique_fd> silent;
+  for (int i = 0; i < 300; ++i) {
+    auto fd = node::connect_unix(box.socket(), SOCK_STREAM, steady_clock::now() + milliseconds{5000});
+    ASSERT_TRUE(fd) << fd.error().text();
+    silent.push_back(std::move(*fd));
+  }
+  const auto begun = steady_clock::now();
+  const auto status = box.molt("status");
+  EXPECT_EQ(status.status, 0) << status.err;
+  EXPECT_LT(steady_clock::now() - begun, milliseconds{5000});
 }
 
 }  // namespace

@@ -271,16 +271,65 @@ TEST_F(http_server_test, cuts_off_a_client_that_takes_no_answer) {
   EXPECT_EQ(server_->connections(), 0U);
 }
 
-TEST_F(http_server_test, answers_503_beyond_its_connections) {
+TEST_F(http_server_test, answers_503_while_all_its_connections_are_being_handled) {
   http_server_options options;
   options.connections_max = 2;
+  std::latch begun{2};
+  std::latch over{1};
+  serve(
+      [&](const http_request&) {
+        begun.count_down();
+        over.wait();
+        return http_response{};
+      },
+      options);
+  {
+    std::jthread first{[&] { EXPECT_TRUE(request(path_, "GET", "/", "", 5s)); }};
+    std::jthread second{[&] { EXPECT_TRUE(request(path_, "GET", "/", "", 5s)); }};
+    begun.wait();
+    const auto third = request(path_, "GET", "/", "", 5s);
+    over.count_down();
+    ASSERT_TRUE(third) << third.error().text();
+    EXPECT_EQ(third->status, 503U);
+  }
+}
+
+TEST_F(http_server_test, makes_room_by_closing_the_client_that_has_been_silent_longest) {
+  http_server_options options;
+  options.connections_max = 4;
   serve_echo(options);
-  const auto first = connect();
-  const auto second = connect();
-  for (int i = 0; i < 300 && server_->connections() < 2; ++i) std::this_thread::sleep_for(10ms);
-  const auto third = request(path_, "GET", "/", "", 5s);
-  ASSERT_TRUE(third) << third.error().text();
-  EXPECT_EQ(third->status, 503U);
+  const auto awaited = [&](std::size_t count) {
+    for (int i = 0; i < 300 && server_->connections() != count; ++i) std::this_thread::sleep_for(10ms);
+    return server_->connections() == count;
+  };
+  const auto oldest = connect();
+  ASSERT_TRUE(awaited(1));
+  const auto half = connect();
+  send(half, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel");
+  ASSERT_TRUE(awaited(2));
+  const auto third = connect();
+  const auto fourth = connect();
+  ASSERT_TRUE(awaited(4));
+  ASSERT_TRUE(request(path_, "GET", "/", "", 5s));
+  EXPECT_EQ(receive_all(oldest, 1s), "");
+  EXPECT_EQ(::send(oldest.get(), "x", 1, MSG_NOSIGNAL), -1) << "closed, for it came first";
+  send(half, "lo");
+  EXPECT_THAT(receive_all(half, 1s), HasSubstr("POST / hello")) << "the others were left alone";
+}
+
+TEST_F(http_server_test, answers_while_many_more_clients_than_it_serves_keep_silent) {
+  http_server_options options;
+  options.connections_max = 16;
+  serve_echo(options);
+  std::vector<unique_fd> silent;
+  for (int i = 0; i < 300; ++i) silent.push_back(connect());
+  for (int i = 0; i < 20; ++i) {
+    const auto answered = request(path_, "GET", "/", "", 5s);
+    ASSERT_TRUE(answered) << answered.error().text();
+    EXPECT_EQ(answered->status, 200U);
+    silent.push_back(connect());
+  }
+  EXPECT_LE(server_->connections(), 18U);
 }
 
 TEST_F(http_server_test, runs_handlers_side_by_side) {
