@@ -64,7 +64,7 @@ double largest_gap_ms(molt::servers::runtime& runtime, const molt_message& touch
     while (!stop.load(std::memory_order_relaxed)) {
       std::uint64_t id = random() % ids;
       std::int64_t reply = 0;
-      if (runtime.call(servers[random() % servers.size()], touch, &id, &reply, 60s, nullptr) != MOLT_OK) {
+      if (runtime.call(servers[random() % servers.size()], touch, &id, &reply, 60s) != MOLT_OK) {
         std::fprintf(stderr, "a call failed during the upgrade\n");
         std::exit(1);
       }

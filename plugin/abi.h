@@ -118,11 +118,10 @@ typedef struct molt_message {
 
 struct molt_host;
 
-/* One activation: made by the host for the time a callback runs. Not to be kept. */
+/* One activation: made by the host for the time a callback runs. Not to be kept, nor copied. */
 typedef struct molt_context {
   const struct molt_host* host;
-  molt_ref self;   /* the running server; 0 outside a server */
-  void* internal;  /* the host's */
+  molt_ref self; /* the running server */
 } molt_context;
 
 typedef struct molt_argument {
@@ -145,8 +144,9 @@ typedef struct molt_host {
   /* Sends `payload` and waits for the reply, constructed in reply_storage on MOLT_OK. The payload may be moved from but is
    * destroyed by the caller. timeout_ns <= 0: the default, 5 s.
    * Statuses: TIMEOUT, NO_SUCH_SERVER, SERVER_FAILED, OVERLOADED, WOULD_DEADLOCK, UNKNOWN_MESSAGE, STOPPING. */
-  int (*call)(molt_context*, molt_ref to, const molt_message*, void* payload, void* reply_storage, int64_t timeout_ns,
-              molt_text* error);
+  int (*call)(molt_context*, molt_ref to, const molt_message*, void* payload, void* reply_storage, int64_t timeout_ns);
+  /* Why the calling thread's last call failed; to be read before it calls again. (Six arguments travel in registers.) */
+  const molt_text* (*call_failure)(molt_context*);
   /* Queues `payload`, moved from. Statuses: NO_SUCH_SERVER, OVERLOADED, STOPPING. Delivery is not confirmed. */
   int (*cast)(molt_context*, molt_ref to, const molt_message*, void* payload);
 

@@ -166,11 +166,8 @@ class context {
       ~storage() {}
       reply value;
     } answer;
-    molt_text text;
-    text.size = 0;
-    const int status =
-        host().call(abi_, molt_ref{to.bits}, &message_of<M>(), &message, &answer.value, timeout.count(), &text);
-    if (status != MOLT_OK) return detail::status_error(status, message_of<M>().name, &text);
+    const int status = host().call(abi_, molt_ref{to.bits}, &message_of<M>(), &message, &answer.value, timeout.count());
+    if (status != MOLT_OK) return detail::status_error(status, message_of<M>().name, host().call_failure(abi_));
     if constexpr (std::is_void_v<typename M::reply>) {
       return ok();
     } else {

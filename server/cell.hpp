@@ -47,6 +47,9 @@ namespace molt::servers {
 
 enum class condition : std::uint8_t { free, idle, held, suspended };
 
+constexpr std::uint32_t generation_of(molt_ref ref) noexcept { return static_cast<std::uint32_t>(ref.bits >> 32U); }
+constexpr std::uint32_t slot_of(molt_ref ref) noexcept { return static_cast<std::uint32_t>(ref.bits); }
+
 namespace word {
 constexpr std::uint64_t make(std::uint32_t generation, condition now, std::uint32_t thread = 0) noexcept {
   return (std::uint64_t{generation} << 32U) | (std::uint64_t{thread} << 8U) | static_cast<std::uint64_t>(now);
@@ -56,6 +59,13 @@ constexpr std::uint32_t thread(std::uint64_t value) noexcept {
   return static_cast<std::uint32_t>(value >> 8U) & 0xffffffU;
 }
 constexpr condition now(std::uint64_t value) noexcept { return static_cast<condition>(value & 0xffU); }
+// As differences: a mask of 64 bits would take a register and an instruction of ten bytes.
+constexpr std::uint64_t idle(molt_ref server) noexcept {
+  return server.bits - slot_of(server) + static_cast<std::uint64_t>(condition::idle);
+}
+constexpr std::uint64_t held(molt_ref server, std::uint32_t thread) noexcept {
+  return server.bits - slot_of(server) + ((std::uint64_t{thread} << 8U) | static_cast<std::uint64_t>(condition::held));
+}
 }  // namespace word
 
 /// `head`: count above, pointer divided by 64 (envelopes are aligned to it) below.

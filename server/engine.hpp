@@ -1,6 +1,7 @@
 // The runtime's inside: what the parts (cells, gate, pool, timers, deferred calls, registry) do together.
 //
-//   engine_call.cpp       calls, casts, running messages, leaving a server
+//   engine_direct.cpp     the call to an idle server
+//   engine_call.cpp       other calls, casts, running messages, leaving a server
 //   engine_wait.cpp       waiting for a reply, helping, deadlocks, holding a server
 //   engine_lifecycle.cpp  starting and ending servers, exit events
 //   engine_upgrade.cpp    the switch, sweep, suspend, rest, retire
@@ -44,7 +45,8 @@ struct engine {
   ~engine();
 
   // -- Calls and casts (engine_call.cpp)
-  int call(molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns, molt_text* error);
+  /// Why it failed stands in the thread's `scratch`.
+  int call(molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
   int cast(molt_ref, const molt_message&, void* payload);
   int push_cast(thread_record&, molt_ref, envelope*);  ///< takes over the envelope
   int deliver(molt_ref, const char* data, std::size_t size, std::size_t& consumed, molt_text* error);
@@ -70,10 +72,18 @@ struct engine {
   bool run_deferrable(thread_record&, cell&, const molt_handler&, call_envelope&);
   int reply(std::uint64_t token, const molt_schema&, void* value);
   void finish_call(thread_record&, call_envelope&, int status, std::string_view text);
-  int call_otherwise(molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns,
-                     molt_text* error);
-  int call_held(molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns, molt_text* error);
-  int direct_failed(molt_text* error);  ///< of the innermost activation
+  int call_otherwise(molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
+  int call_held(thread_record&, molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
+  int direct_behind(activation&, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
+  int direct_failed(activation&);
+  int direct_attend(const activation&);
+  int direct_left();
+  void leave_direct(thread_record&, std::uint64_t outside);
+  static int end_direct();
+  static int direct_not(activation&, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
+  static engine& of(const activation& each) noexcept {
+    return *static_cast<const host_of_engine*>(each.context.host)->owner;
+  }
   void leave_root(thread_record& me) {
     gate_.leave(me);
     if (me.has_exits) [[unlikely]]
@@ -128,6 +138,9 @@ struct engine {
   void request_stop(molt_ref, std::string_view why);
   bool take_stop_reason(molt_ref, std::string&);
   [[nodiscard]] molt_ref ref_of(const cell&) const noexcept;
+  [[nodiscard]] cell& running(const activation& each) const noexcept {
+    return registry_.at(slot_of(each.context.self));
+  }
   cell* find(molt_ref) const noexcept;  ///< null if stale
   void keep(const server_type&);
   void log(int level, const cell* from, std::string_view text) const;
@@ -158,6 +171,7 @@ struct engine {
   [[nodiscard]] statistics stats() const;
 
   const options options_;
+  const unsigned direct_nesting_max_;  // handlers on one stack that may call directly
   servers::clock& clock_;
   registry registry_;
   gate gate_{*this};
@@ -228,11 +242,12 @@ class activity {
 /// A handler's place on its thread's stack.
 class frame : public activation {
  public:
-  frame(engine& of, thread_record& me, cell& held) noexcept
-      : activation{{&of.host_, of.ref_of(held), this}, me.top, &held, me.depth() + 1, 0}, me_{me} {
-    me.top = this;
+  /// `token` other than 0: the handler may answer later.
+  frame(engine& of, thread_record& me, cell& held, std::uint64_t token = 0) noexcept
+      : activation{{&of.host_, of.ref_of(held)}, me.active.load(std::memory_order_relaxed), token}, me_{me} {
+    me.active.store(active::with(outside, *this) | (token != 0 ? active::may_defer : 0), fence::fast_store);
   }
-  ~frame() { me_.top = outer; }
+  ~frame() { me_.active.store(outside, fence::fast_store); }
   frame(const frame&) = delete;
   frame& operator=(const frame&) = delete;
 

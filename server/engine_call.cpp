@@ -21,8 +21,6 @@ void count_handled(cell& held) noexcept {
   held.handled.store(held.handled.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
-std::uint32_t generation_of(molt_ref ref) noexcept { return static_cast<std::uint32_t>(ref.bits >> 32U); }
-
 }  // namespace
 
 void set_text(molt_text* to, std::string_view text) noexcept {
@@ -37,78 +35,20 @@ std::string_view view(const molt_text& text) noexcept {
 
 // ---- Calls
 
-// What this does is counted in stores: the compare-exchange waits for all of them to reach the cache. So everything
-// unusual is left to tail calls, for which nothing need be kept.
-int engine::call(molt_ref to, const molt_message& message, void* payload, void* reply, std::int64_t timeout_ns,
-                 molt_text* error) {
-  thread_record* const me = detail::current_record;
-  const auto slot = static_cast<std::uint32_t>(to.bits);
-  if (me == nullptr || !registry_.is_slot(slot)) [[unlikely]]
-    return call_otherwise(to, message, payload, reply, timeout_ns, error);
-  cell& wanted = registry_.at(slot);
-  activation* const outer = me->top;  // no handler on the stack: a root activation
-  if (outer == nullptr) {
-    if (!gate_.try_enter(*me)) [[unlikely]]
-      return call_otherwise(to, message, payload, reply, timeout_ns, error);
-  } else if (outer->handlers() >= options_.nesting_max) [[unlikely]] {
-    return call_otherwise(to, message, payload, reply, timeout_ns, error);
-  }
-
-  // The handler is looked up before the server is held, as what follows the compare-exchange waits for it. Types live
-  // at least as long as any activation that may have met them.
-  const server_type* const type = wanted.type.load(std::memory_order_acquire);
-  const auto handle_directly = type != nullptr ? type->find_direct(message.key) : nullptr;
-  auto expected = word::make(generation_of(to), condition::idle);
-  if (handle_directly == nullptr || wanted.head.load(std::memory_order_acquire) != mailbox::empty ||
-      !wanted.word.compare_exchange_strong(expected, word::make(generation_of(to), condition::held, me->id),
-                                           std::memory_order_acquire, std::memory_order_relaxed)) [[unlikely]]
-    return call_otherwise(to, message, payload, reply, timeout_ns, error);
-  if (wanted.type.load(std::memory_order_relaxed) != type ||
-      wanted.seen.load(std::memory_order_relaxed) != current_.load(std::memory_order_acquire)) [[unlikely]]
-    return call_held(to, message, payload, reply, timeout_ns, error);
-
-  activation here;
-  here.context = {&host_, to, &here};
-  here.outer = outer;
-  here.running = &wanted;
-  here.depth = outer != nullptr ? outer->handlers() + 1 : 1;
-  me->top = &here;
-  if (handle_directly(&here.context, wanted.state, payload, reply, error != nullptr ? error : &me->scratch) != MOLT_OK)
-      [[unlikely]]
-    return direct_failed(error);
-  count_handled(wanted);
-  // From memory, all of it: what is kept over the handler's call would have to be stored before it.
-  activation* const before = here.outer;
-  me->top = before;
-  leave(*me, wanted, word::make(word::generation(wanted.word.load(std::memory_order_relaxed)), condition::idle));
-  if (before == nullptr) leave_root(*me);
-  return MOLT_OK;
-}
-
-int engine::direct_failed(molt_text* error) {
-  thread_record& me = this_thread();
-  activation& here = *me.top;
-  bool ended = false;
-  const int status = finish_handled(me, here, MOLT_THREW, error != nullptr ? error : &me.scratch, ended);
-  me.top = here.outer;
-  if (me.top == nullptr) leave_root(me);
-  return status;
-}
-
-// The thread may or may not have entered the gate by now, and holds no server that it did not hold before.
+// The thread holds no server that it did not hold before.
 int engine::call_otherwise(molt_ref to, const molt_message& message, void* payload, void* reply,
-                           std::int64_t timeout_ns, molt_text* error) {
+                           std::int64_t timeout_ns) {
   thread_record& me = this_thread();
-  const auto slot = static_cast<std::uint32_t>(to.bits);
-  const bool root = me.top == nullptr;
-  int status = MOLT_NO_SUCH_SERVER;
+  me.scratch.size = 0;
+  const auto slot = slot_of(to);
   if (!registry_.is_slot(slot)) {
-    set_text(error, "the reference leads to no server");
-    return status;
+    set_text(&me.scratch, "the reference leads to no server");
+    return MOLT_NO_SUCH_SERVER;
   }
   const auto limit = timeout_ns > 0 ? timeout_ns : options_.call_timeout.count();
-  if (root && !gate_.inside(me) && !gate_.enter(me, deadline_after(limit))) {
-    set_text(error, "everything was at rest until the deadline");
+  const activity here{*this, me, deadline_after(limit)};
+  if (!here.entered()) {
+    set_text(&me.scratch, "everything was at rest until the deadline");
     return MOLT_TIMEOUT;
   }
   cell& wanted = registry_.at(slot);
@@ -117,40 +57,34 @@ int engine::call_otherwise(molt_ref to, const molt_message& message, void* paylo
                     me.depth() < options_.nesting_max &&
                     wanted.word.compare_exchange_strong(expected, word::make(generation_of(to), condition::held, me.id),
                                                         std::memory_order_acquire, std::memory_order_relaxed);
-  if (held) return call_held(to, message, payload, reply, timeout_ns, error);
-  status = call_waiting(me, wanted, to, message, payload, reply, timeout_ns, error);
-  if (root) leave_root(me);
-  return status;
+  if (held) return call_held(me, to, message, payload, reply, timeout_ns);
+  return call_waiting(me, wanted, to, message, payload, reply, timeout_ns, &me.scratch);
 }
 
 // A server just held, that must first be brought to the current release, or whose message is not an ordinary one.
-int engine::call_held(molt_ref to, const molt_message& message, void* payload, void* reply, std::int64_t timeout_ns,
-                      molt_text* error) {
-  thread_record& me = this_thread();
-  cell& held = registry_.at(static_cast<std::uint32_t>(to.bits));
-  const bool root = me.top == nullptr;
+int engine::call_held(thread_record& me, molt_ref to, const molt_message& message, void* payload, void* reply,
+                      std::int64_t timeout_ns) {
+  cell& held = registry_.at(slot_of(to));
   const auto idle = word::make(generation_of(to), condition::idle);
   adopt_if_behind(held);
   const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(message.key);
-  int status = MOLT_OK;
   if (handler != nullptr && handler->flags != 0) {  // may answer later: needs an envelope
     leave(me, held, idle);
-    status = call_waiting(me, held, to, message, payload, reply, timeout_ns, error);
-  } else {
-    bool ended = false;
-    {
-      frame here{*this, me, held};
-      status = handle(me, here, message, payload, reply, error != nullptr ? error : &me.scratch, ended);
-    }
-    if (!ended) leave(me, held, idle);
+    return call_waiting(me, held, to, message, payload, reply, timeout_ns, &me.scratch);
   }
-  if (root) leave_root(me);
+  bool ended = false;
+  int status = MOLT_OK;
+  {
+    frame here{*this, me, held};
+    status = handle(me, here, message, payload, reply, &me.scratch, ended);
+  }
+  if (!ended) leave(me, held, idle);
   return status;
 }
 
 int engine::handle(thread_record& me, activation& here, const molt_message& message, void* payload, void* reply,
                    molt_text* error, bool& ended) {
-  cell& held = *here.running;
+  cell& held = running(here);
   adopt_if_behind(held);
   const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(message.key);
   if (handler == nullptr) [[unlikely]]
@@ -163,7 +97,7 @@ int engine::handle(thread_record& me, activation& here, const molt_message& mess
 }
 
 int engine::finish_handled(thread_record& me, activation& here, int status, molt_text* error, bool& ended) {
-  cell& held = *here.running;
+  cell& held = running(here);
   count_handled(held);
   if (status == MOLT_OK) return status;
   const std::string why{view(*error)};
@@ -176,7 +110,7 @@ int engine::finish_handled(thread_record& me, activation& here, int status, molt
 // A message of another version: through an edge into storage of its own.
 int engine::handle_converted(thread_record& me, activation& here, const molt_message& message, void* payload,
                              void* reply, molt_text* error, bool& ended) {
-  cell& held = *here.running;
+  cell& held = running(here);
   const server_type& type = *held.type.load(std::memory_order_relaxed);
   const auto [handler, edge] = find_conversion(type, message);
   if (handler == nullptr || handler->flags != 0) {
@@ -219,7 +153,7 @@ server_type::conversion engine::find_conversion(const server_type& type, const m
 
 int engine::cast(molt_ref to, const molt_message& message, void* payload) {
   thread_record& me = this_thread();
-  const auto slot = static_cast<std::uint32_t>(to.bits);
+  const auto slot = slot_of(to);
   if (!registry_.is_slot(slot)) return MOLT_NO_SUCH_SERVER;
   const auto seen = registry_.at(slot).word.load(std::memory_order_acquire);
   if (word::generation(seen) != generation_of(to) || word::now(seen) == condition::free) return MOLT_NO_SUCH_SERVER;
@@ -235,7 +169,7 @@ int engine::cast(molt_ref to, const molt_message& message, void* payload) {
 }
 
 int engine::push_cast(thread_record& me, molt_ref to, envelope* message) {
-  cell& receiver = registry_.at(static_cast<std::uint32_t>(to.bits));
+  cell& receiver = registry_.at(slot_of(to));
   const auto how = push(receiver, message);
   if (how == pushed::no) [[unlikely]] {
     destroy_cast(me, message);
@@ -410,9 +344,7 @@ bool engine::run_deferrable(thread_record& me, cell& held, const molt_handler& h
   held.has_deferred = true;
   bool ended = false;
   {
-    frame here{*this, me, held};
-    here.depth |= activation::may_defer;
-    here.token = token;
+    frame here{*this, me, held, token};
     me.scratch.size = 0;
     int status = handler.handle(&here.context, held.state, call.payload_at, nullptr, &me.scratch);
     if (status == MOLT_OK) {

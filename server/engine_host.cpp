@@ -7,17 +7,20 @@ namespace molt::servers {
 
 namespace {
 
-activation& here(molt_context* context) noexcept { return *static_cast<activation*>(context->internal); }
 engine& owner(molt_context* context) noexcept { return *static_cast<const host_of_engine*>(context->host)->owner; }
 
+cell& running(molt_context* context) noexcept { return owner(context).running(activation::of(context)); }
+
 connection_output* output_of(molt_context* context) noexcept {
-  return owner(context).registry_.detail(*here(context).running).output;
+  return owner(context).registry_.detail(running(context)).output;
 }
 
 int host_call(molt_context* context, molt_ref to, const molt_message* message, void* payload, void* reply,
-              std::int64_t timeout_ns, molt_text* error) {
-  return owner(context).call(to, *message, payload, reply, timeout_ns, error);
+              std::int64_t timeout_ns) {
+  return owner(context).call(to, *message, payload, reply, timeout_ns);
 }
+
+const molt_text* host_call_failure(molt_context*) { return &this_thread().scratch; }
 
 int host_cast(molt_context* context, molt_ref to, const molt_message* message, void* payload) {
   return owner(context).cast(to, *message, payload);
@@ -66,7 +69,7 @@ int host_stop(molt_context* context, molt_ref ref, const char* why) {
 std::uint64_t host_send_after(molt_context* context, molt_ref to, std::int64_t delay_ns, const molt_message* message,
                               void* payload) {
   thread_record& me = this_thread();
-  envelope* const made = make_cast(me, *message, static_cast<std::uint32_t>(to.bits >> 32U), payload);
+  envelope* const made = make_cast(me, *message, generation_of(to), payload);
   if (made == nullptr) return 0;
   const std::uint64_t id = owner(context).timers_.add(to, delay_ns, made);
   if (id == 0) destroy_cast(me, made);
@@ -81,7 +84,8 @@ int host_cancel(molt_context* context, std::uint64_t timer) {
 }
 
 std::uint64_t host_defer(molt_context* context) {
-  return (here(context).depth & activation::may_defer) != 0 ? here(context).token : 0;
+  const bool may = (this_thread().active.load(std::memory_order_relaxed) & active::may_defer) != 0;
+  return may ? activation::of(context).token : 0;
 }
 
 int host_reply(molt_context* context, std::uint64_t token, const molt_schema* schema, void* value) {
@@ -103,7 +107,7 @@ std::size_t host_output_pending(molt_context* context) {
 }
 
 void host_log(molt_context* context, int level, const char* text, std::size_t size) {
-  owner(context).log(level, here(context).running, {text, size});
+  owner(context).log(level, &running(context), {text, size});
 }
 
 std::int64_t host_monotonic_ns(molt_context* context) { return owner(context).clock_.monotonic_ns(); }
@@ -117,6 +121,7 @@ host_of_engine make_host(engine& owner) noexcept {
   made.abi_version = MOLT_ABI_VERSION;
   made.size = sizeof(molt_host);
   made.call = &host_call;
+  made.call_failure = &host_call_failure;
   made.cast = &host_cast;
   made.lookup = &host_lookup;
   made.start = &host_start;

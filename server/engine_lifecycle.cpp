@@ -11,13 +11,11 @@ namespace molt::servers {
 
 namespace {
 
-std::uint32_t generation_of(molt_ref ref) noexcept { return static_cast<std::uint32_t>(ref.bits >> 32U); }
-
 options checked(options given) {
   if (given.pool_threads == 0) given.pool_threads = std::max(1U, std::thread::hardware_concurrency());
   given.pool_threads = std::min(given.pool_threads, 256U);
   given.mailbox_max = std::clamp<std::size_t>(given.mailbox_max, 1, mailbox::count_max);
-  given.nesting_max = std::max(given.nesting_max, 1U);
+  given.nesting_max = std::clamp(given.nesting_max, 1U, active::handlers_max);
   return given;
 }
 
@@ -25,6 +23,7 @@ options checked(options given) {
 
 engine::engine(options given)
     : options_{checked(std::move(given))},
+      direct_nesting_max_{(fence::prepare(), fence::is_free()) ? options_.nesting_max : 0},
       clock_{options_.clock != nullptr ? *options_.clock : machine_clock()},
       registry_{options_.servers_max},
       host_{make_host(*this)},
@@ -41,7 +40,6 @@ engine::engine(options given)
       deferred_{options_.deferred_max},
       pool_{options_.pool_threads, [this](cell& each) -> cell_detail& { return registry_.detail(each); },
             [this](cell& due) { turn(due); }} {
-  fence::prepare();
   timers_.start();
   pool_.start();
 }
@@ -64,7 +62,7 @@ molt_ref engine::ref_of(const cell& server) const noexcept {
 }
 
 cell* engine::find(molt_ref ref) const noexcept {
-  const auto slot = static_cast<std::uint32_t>(ref.bits);
+  const auto slot = slot_of(ref);
   if (!registry_.is_slot(slot)) return nullptr;
   cell& found = registry_.at(slot);
   const auto seen = found.word.load(std::memory_order_acquire);
@@ -128,7 +126,7 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
   }
   const molt_schema& schema = *type.abi().state;
   held.type.store(&type, std::memory_order_release);
-  held.seen.store(&entry, std::memory_order_relaxed);
+  held.seen.store(&entry, std::memory_order_release);
   registry_.detail(held).output = output;
   registry_.detail(held).started.store(started_.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   held.state = allocate_state(schema);

@@ -15,8 +15,6 @@ constexpr std::chrono::microseconds between_rounds{200};
 constexpr std::int64_t grace_slice_ns = 10'000'000;
 constexpr unsigned resume_attempts_max = 1000;
 
-std::uint32_t generation_of(molt_ref ref) noexcept { return static_cast<std::uint32_t>(ref.bits >> 32U); }
-
 /// A sink in the host's memory.
 struct growing_sink : molt_sink {
   std::string bytes;
@@ -61,7 +59,7 @@ void engine::adopt(cell& held) {
     if (held.seen.load(std::memory_order_relaxed) == entry) return;
     resting_server resting{*this, held};
     entry->release->adopt(resting);
-    held.seen.store(entry, std::memory_order_relaxed);
+    held.seen.store(entry, std::memory_order_release);  // after the type: engine::call reads them in this order
   }
 }
 

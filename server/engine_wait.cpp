@@ -17,8 +17,6 @@ constexpr std::int64_t help_every_ns = 1'000'000;
 constexpr std::int64_t manual_clock_slice_ns = 1'000'000;
 constexpr unsigned chain_max = 4096;
 
-std::uint32_t generation_of(molt_ref ref) noexcept { return static_cast<std::uint32_t>(ref.bits >> 32U); }
-
 }  // namespace
 
 // ---- Calls that wait
@@ -147,8 +145,8 @@ int engine::take_reply(thread_record& me, call_envelope& call, void* reply, molt
 // ---- Deadlocks
 
 bool engine::on_own_stack(const thread_record& me, const cell& wanted) const noexcept {
-  for (const activation* each = me.top; each != nullptr; each = each->outer)
-    if (each->running == &wanted) return true;
+  for (const activation* each = me.top(); each != nullptr; each = each->outer())
+    if (&running(*each) == &wanted) return true;
   return false;
 }
 
@@ -177,9 +175,9 @@ bool engine::begin_wait(thread_record& me, cell& wanted, call_envelope& call, st
     if (state != call_state::queued && state != call_state::running && state != call_state::deferring) return true;
     // Everything that the holder runs above `at` waits too.
     std::vector<const cell*> stack;
-    for (const activation* each = holder.top; each != nullptr; each = each->outer) {
-      stack.push_back(each->running);
-      if (each->running == at) break;
+    for (const activation* each = holder.top(); each != nullptr; each = each->outer()) {
+      stack.push_back(&running(*each));
+      if (stack.back() == at) break;
     }
     between.insert(between.end(), stack.rbegin(), stack.rend());
     at = holder.waiting_on;
@@ -203,9 +201,9 @@ std::string engine::describe(const cell& server) const {
 std::string engine::describe_cycle(const thread_record& me, const cell& closing,
                                    const std::vector<const cell*>& between) const {
   std::vector<const cell*> own;
-  for (const activation* each = me.top; each != nullptr; each = each->outer) {
-    own.push_back(each->running);
-    if (each->running == &closing) break;
+  for (const activation* each = me.top(); each != nullptr; each = each->outer()) {
+    own.push_back(&running(*each));
+    if (own.back() == &closing) break;
   }
   std::string text;
   for (auto each = own.rbegin(); each != own.rend(); ++each) text += describe(**each) + " -> ";

@@ -43,6 +43,9 @@ inline void light() noexcept {
     std::atomic_thread_fence(std::memory_order_seq_cst);
 #endif
 }
+/// The same where it is known to cost nothing.
+[[nodiscard]] inline bool is_free() noexcept { return !detail::membarrier_missing; }
+inline void free_light() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
 /// Tells the processor that this is a spin loop.
 inline void spin_pause() noexcept {

@@ -43,9 +43,8 @@ void gate::tell_closer() noexcept {
 
 bool gate::nobody_inside() {
   bool nobody = true;
-  for_each_thread([&](thread_record& each) {
-    nobody = nobody && !flag::is_inside(each.active.load(std::memory_order_seq_cst), owner_);
-  });
+  for_each_thread(
+      [&](thread_record& each) { nobody = nobody && !is_inside(each, each.active.load(std::memory_order_seq_cst)); });
   return nobody;
 }
 
@@ -75,14 +74,18 @@ void gate::open() {
 bool gate::grace(std::int64_t deadline_ns) {
   fence::heavy();
   const thread_record* const mine = detail::current_record;
-  std::vector<std::pair<thread_record*, std::uint64_t>> active;
+  std::vector<std::pair<thread_record*, std::uint64_t>> begun;
   for_each_thread([&](thread_record& each) {
     if (&each == mine) return;
     const auto seen = each.active.load(std::memory_order_seq_cst);
-    if (flag::is_inside(seen, owner_)) active.emplace_back(&each, seen);
+    if (is_inside(each, seen)) begun.emplace_back(&each, seen);
   });
-  for (const auto& [each, seen] : active)
-    while (each->active.load(std::memory_order_seq_cst) == seen) {
+  const auto still_inside = [](const thread_record& each, std::uint64_t seen) {
+    const auto now = each.active.load(std::memory_order_seq_cst);
+    return active::is_inside(now) && active::leavings(now) == active::leavings(seen);
+  };
+  for (const auto& [each, seen] : begun)
+    while (still_inside(*each, seen)) {
       if (steady_ns() >= deadline_ns) return false;
       std::this_thread::sleep_for(std::chrono::microseconds{50});
     }

@@ -8,8 +8,10 @@
 //
 // A thread entering stores its flag (thread_record::active), makes a light fence, and loads `closed_`; the closing
 // thread stores `closed_`, makes a heavy fence, and loads the flags: one of them sees the other. Invariant: a thread
-// inside an activation begun here has its flag set; nested activations look at nothing. A caller that waits for a reply
-// outside of any handler takes its flag back while it waits.
+// inside an activation begun here has its flag set; nested activations do not look at the gate. A caller that waits for
+// a reply outside of any handler takes its flag back while it waits. Which runtime the flag is about stands in
+// thread_record::owner, stored before it: who sees a later flag sees a later owner, and who sees an earlier flag was
+// seen, or will see `closed_`.
 //
 // The same flags give grace periods: after `grace`, every activation that was under way when it was called has ended.
 #pragma once
@@ -24,33 +26,19 @@
 
 namespace molt::servers {
 
-/// thread_record::active: the runtime's address, zero outside, and above it a count of entries. The count only serves
-/// to see that a thread came and went between two looks; it may come round.
-namespace flag {
-inline constexpr unsigned shift = 47;  // user addresses are below it
-inline constexpr std::uint64_t address_mask = (std::uint64_t{1} << shift) - 1;
-inline std::uint64_t entered(std::uint64_t before, const engine* owner) noexcept {
-  return (before & ~address_mask) + (std::uint64_t{1} << shift) + reinterpret_cast<std::uint64_t>(owner);
-}
-inline std::uint64_t left(std::uint64_t before) noexcept { return before & ~address_mask; }
-inline bool is_inside(std::uint64_t value, const engine* owner) noexcept {
-  return (value & address_mask) == reinterpret_cast<std::uint64_t>(owner);
-}
-}  // namespace flag
-
 class gate {
  public:
   explicit gate(engine& owner) noexcept : owner_{&owner} {}
 
+  /// The calling thread.
   [[nodiscard]] bool inside(const thread_record& me) const noexcept {
-    return flag::is_inside(me.active.load(std::memory_order_relaxed), owner_);
+    return active::is_inside(me.active.load(std::memory_order_relaxed));
   }
 
   /// False if the gate is not open.
   [[nodiscard]] bool try_enter(thread_record& me) noexcept {
-    me.active.store(flag::entered(me.active.load(std::memory_order_relaxed), owner_), fence::fast_store);
-    fence::light();
-    if (!closed_.load(fence::fast_load)) [[likely]]
+    enter_regardless(me);
+    if (!closing()) [[likely]]
       return true;
     leave(me);
     return false;
@@ -59,17 +47,21 @@ class gate {
   bool enter(thread_record& me, std::int64_t deadline_ns = INT64_MAX);
   /// Whether the gate is open or not: for what runs no handler.
   void enter_regardless(thread_record& me) noexcept {
-    me.active.store(flag::entered(me.active.load(std::memory_order_relaxed), owner_), fence::fast_store);
+    me.owner.store(owner_, std::memory_order_release);
+    me.active.store(me.active.load(std::memory_order_relaxed) | active::inside, fence::fast_store);
     fence::light();
   }
   void leave(thread_record& me) noexcept {
-    me.active.store(flag::left(me.active.load(std::memory_order_relaxed)), fence::fast_store);
+    me.active.store(active::left(me.active.load(std::memory_order_relaxed)), fence::fast_store);
     fence::light();
-    if (closed_.load(fence::fast_load)) [[unlikely]]
+    has_left();
+  }
+  void has_left() noexcept {
+    if (closing()) [[unlikely]]
       tell_closer();
   }
 
-  [[nodiscard]] bool closing() const noexcept { return closed_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool closing() const noexcept { return closed_.load(fence::fast_load); }
 
   enum class outcome { closed, busy, timed_out };
   outcome close(std::int64_t deadline_ns);
@@ -80,6 +72,10 @@ class gate {
 
  private:
   void tell_closer() noexcept;
+  /// Another thread, or this one.
+  [[nodiscard]] bool is_inside(const thread_record& each, std::uint64_t seen) const noexcept {
+    return active::is_inside(seen) && each.owner.load(std::memory_order_acquire) == owner_;
+  }
   bool nobody_inside();
 
   engine* owner_;

@@ -75,9 +75,11 @@ std::size_t runtime::size() const noexcept { return engine_->live_.load(); }
 statistics runtime::stats() const { return engine_->stats(); }
 
 int runtime::call(molt_ref to, const molt_message& message, void* payload, void* reply_storage,
-                  std::chrono::nanoseconds timeout, molt_text* error) {
-  return engine_->call(to, message, payload, reply_storage, timeout.count(), error);
+                  std::chrono::nanoseconds timeout) {
+  return engine_->call(to, message, payload, reply_storage, timeout.count());
 }
+
+std::string_view runtime::call_failure() noexcept { return view(this_thread().scratch); }
 
 int runtime::cast(molt_ref to, const molt_message& message, void* payload) {
   return engine_->cast(to, message, payload);

@@ -158,9 +158,10 @@ class runtime {
 
   // -- Messages from outside any server; the statuses are those of molt_host
   /// On MOLT_OK the reply is constructed in reply_storage. The payload may be moved from; it is the caller's to
-  /// destroy. timeout <= 0: options::call_timeout. `error` may be null.
-  int call(molt_ref to, const molt_message&, void* payload, void* reply_storage, std::chrono::nanoseconds timeout,
-           molt_text* error);
+  /// destroy. timeout <= 0: options::call_timeout.
+  int call(molt_ref to, const molt_message&, void* payload, void* reply_storage, std::chrono::nanoseconds timeout = {});
+  /// Why the calling thread's last call failed; valid until it calls again.
+  [[nodiscard]] static std::string_view call_failure() noexcept;
   int cast(molt_ref to, const molt_message&, void* payload);
   /// Runs handle_data on this thread; waits for a running handler first. `consumed` is at most `size`. Statuses:
   /// NO_SUCH_SERVER, SERVER_FAILED (and the server is gone), UNKNOWN_MESSAGE (not a connection).

@@ -13,24 +13,48 @@
 
 namespace molt::servers {
 
-/// One handler on a thread's stack, innermost first. Every word of it is written by each call.
-struct activation {
-  molt_context context;  // what the handler is given; `internal` leads back here
-  activation* outer;
-  cell* running;
-  std::uint64_t depth;  // handlers on this stack, with this one; and `may_defer`
-  std::uint64_t token;  // of the call being handled, if that bit is set
+/// One handler on a thread's stack. What a call costs is counted in stores, so there is nothing here that can be found
+/// otherwise.
+struct alignas(16) activation {
+  molt_context context;   // what the handler is given; first, so that it leads back here
+  std::uint64_t outside;  // thread_record::active until this one began
+  std::uint64_t token;    // of the call being handled, if `active` says that it may be deferred
 
-  static constexpr std::uint64_t may_defer = std::uint64_t{1} << 32U;
-  [[nodiscard]] unsigned handlers() const noexcept { return static_cast<unsigned>(depth); }
+  [[nodiscard]] static activation& of(molt_context* given) noexcept { return *reinterpret_cast<activation*>(given); }
+  [[nodiscard]] const activation* outer() const noexcept;
 };
+
+/// thread_record::active: how often the thread has left a runtime (8 bits), the number of handlers on its stack (8),
+/// the innermost one's activation (44), and flags (4). All but the first are zero while it is outside. The count only
+/// serves to see that a thread came and went between two looks; it may come round.
+namespace active {
+inline constexpr std::uint64_t inside = 1;     // perhaps without a handler
+inline constexpr std::uint64_t may_defer = 2;  // the innermost handler may answer later
+inline constexpr std::uint64_t flags = 0xf;
+inline constexpr std::uint64_t one_handler = std::uint64_t{1} << 48U;
+inline constexpr std::uint64_t one_leaving = std::uint64_t{1} << 56U;
+inline constexpr std::uint64_t address = one_handler - 1 - flags;
+inline constexpr unsigned handlers_max = 255;
+
+inline unsigned handlers(std::uint64_t value) noexcept { return static_cast<unsigned>(value >> 48U) & handlers_max; }
+inline bool is_inside(std::uint64_t value) noexcept { return value << 8U != 0; }
+inline std::uint64_t leavings(std::uint64_t value) noexcept { return value & ~(one_leaving - 1); }
+inline std::uint64_t left(std::uint64_t value) noexcept { return leavings(value) + one_leaving; }
+inline activation* innermost(std::uint64_t value) noexcept { return reinterpret_cast<activation*>(value & address); }
+inline std::uint64_t with(std::uint64_t value, const activation& begun) noexcept {
+  return (((value >> 48U) + 1) << 48U) + reinterpret_cast<std::uint64_t>(&begun);
+}
+}  // namespace active
+
+inline const activation* activation::outer() const noexcept { return active::innermost(outside); }
+
+struct engine;
 
 struct alignas(64) thread_record {
   // The owner thread writes, others read.
-  std::atomic<std::uint64_t> active{
-      0};  // the gate's flag: of which runtime it is inside, and how often it was (gate.hpp)
+  std::atomic<std::uint64_t> active{0};       // whether it is inside a runtime (gate.hpp), and what it runs there
+  std::atomic<const engine*> owner{nullptr};  // the runtime that it is or was inside of
   // Owner only.
-  activation* top = nullptr;
   std::uint32_t id = 0;
   bool is_worker = false;  // of the pool, inside a turn
   bool has_exits = false;
@@ -43,7 +67,9 @@ struct alignas(64) thread_record {
   call_envelope* waiting_for = nullptr;
 
   /// Handlers on the stack.
-  [[nodiscard]] unsigned depth() const noexcept { return top != nullptr ? top->handlers() : 0; }
+  [[nodiscard]] unsigned depth() const noexcept { return active::handlers(active.load(std::memory_order_relaxed)); }
+  /// The innermost; null if there is none.
+  [[nodiscard]] activation* top() const noexcept { return active::innermost(active.load(std::memory_order_relaxed)); }
 };
 
 namespace detail {

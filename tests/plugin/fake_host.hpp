@@ -16,20 +16,21 @@ class fake_host {
   fake_host() {
     host_.abi_version = MOLT_ABI_VERSION;
     host_.size = sizeof host_;
-    host_.call = [](molt_context* c, molt_ref to, const molt_message* message, void*, void* reply, std::int64_t timeout,
-                    molt_text* error) {
+    host_.call = [](molt_context* c, molt_ref to, const molt_message* message, void*, void* reply,
+                    std::int64_t timeout) {
       fake_host& self = of(c);
       self.log.push_back("call " + std::string{message->name} + " " + std::to_string(to.bits) + " " +
                          std::to_string(timeout));
       if (to.bits != self.alive) return static_cast<int>(MOLT_NO_SUCH_SERVER);
       if (self.call_status != MOLT_OK) {
-        error->size = 3;
-        std::copy_n("why", 3, error->data);
+        self.failure_.size = 3;
+        std::copy_n("why", 3, self.failure_.data);
         return self.call_status;
       }
       if (self.make_reply) self.make_reply(reply);
       return static_cast<int>(MOLT_OK);
     };
+    host_.call_failure = [](molt_context* c) -> const molt_text* { return &of(c).failure_; };
     host_.cast = [](molt_context* c, molt_ref to, const molt_message* message, void*) {
       of(c).log.push_back("cast " + std::string{message->name} + " " + std::to_string(to.bits));
       return static_cast<int>(to.bits == of(c).alive ? MOLT_OK : MOLT_NO_SUCH_SERVER);
@@ -72,7 +73,8 @@ class fake_host {
     };
     host_.monotonic_ns = [](molt_context*) { return std::int64_t{1'000}; };
     host_.wall_clock_ns = [](molt_context*) { return std::int64_t{2'000'000'000}; };
-    abi_ = molt_context{&host_, molt_ref{9}, this};
+    host_.owner = this;
+    abi_ = molt_context{&host_, molt_ref{9}};
   }
   fake_host(const fake_host&) = delete;
   fake_host& operator=(const fake_host&) = delete;
@@ -86,10 +88,14 @@ class fake_host {
   void (*make_reply)(void*) = nullptr;
 
  private:
-  static fake_host& of(molt_context* c) { return *static_cast<fake_host*>(c->internal); }
+  struct owned_host : molt_host {
+    fake_host* owner = nullptr;
+  };
+  static fake_host& of(molt_context* c) { return *static_cast<const owned_host*>(c->host)->owner; }
 
-  molt_host host_{};
+  owned_host host_{};
   molt_context abi_{};
+  molt_text failure_{};
 };
 
 }  // namespace molt::tests

@@ -60,16 +60,14 @@ struct outcome {
 template <class M>
 outcome<typename M::reply> call(runtime& of, molt_ref to, M message, std::chrono::nanoseconds timeout = 20s) {
   outcome<typename M::reply> made;
-  molt_text text;
-  text.size = 0;
   alignas(typename M::reply) unsigned char storage[sizeof(typename M::reply)];
-  made.status = of.call(to, message_of<M>(), &message, storage, timeout, &text);
+  made.status = of.call(to, message_of<M>(), &message, storage, timeout);
   if (made.status == MOLT_OK) {
     auto* const reply = reinterpret_cast<typename M::reply*>(storage);
     made.reply = std::move(*reply);
     std::destroy_at(reply);
   } else {
-    made.text.assign(text.data, text.size);
+    made.text = runtime::call_failure();
   }
   return made;
 }

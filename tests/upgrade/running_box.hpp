@@ -54,9 +54,7 @@ class client {
     const auto& sent = message_of(message);
     EXPECT_EQ(sent.payload->size, sizeof payload);
     alignas(Reply) unsigned char storage[sizeof(Reply)];
-    molt_text error;
-    error.size = 0;
-    const int status = runtime_->call(to, sent, &payload, storage, std::chrono::seconds{30}, &error);
+    const int status = runtime_->call(to, sent, &payload, storage, std::chrono::seconds{30});
     if (status != MOLT_OK) return {status, Reply{}};
     auto* const made = std::launder(reinterpret_cast<Reply*>(storage));
     std::pair<int, Reply> result{status, std::move(*made)};

@@ -1,0 +1,128 @@
+// The call to an idle server: its handler runs on the calling thread.
+//
+// This is the path that everything else is measured against, and its cost is counted in stores: the compare-exchange
+// that takes the server waits for all of them to reach the cache. So everything unusual is left to calls that come
+// last, the activation holds no more than its callee cannot find otherwise, and what is needed after the handler is
+// read again from there rather than kept in registers that would have to be saved first. This file is compiled without
+// frame pointers.
+#include "server/engine.hpp"
+
+namespace molt::servers {
+
+int engine::call(molt_ref to, const molt_message& message, void* payload, void* reply, std::int64_t timeout_ns) {
+  thread_record* const me = detail::current_record;
+  if (me == nullptr || me->owner.load(std::memory_order_relaxed) != this || !registry_.is_slot(slot_of(to)))
+      [[unlikely]]
+    return call_otherwise(to, message, payload, reply, timeout_ns);
+  activation here;
+  here.context = {&host_, to};
+  here.outside = me->active.load(std::memory_order_relaxed);
+  if (active::handlers(here.outside) >= direct_nesting_max_) [[unlikely]]
+    return call_otherwise(to, message, payload, reply, timeout_ns);
+
+  // The gate is for the root alone, but that it is closing is rare enough.
+  me->active.store(active::with(here.outside, here), fence::fast_store);
+  fence::free_light();
+  // The handler is looked up before the server is held, as what follows the compare-exchange waits for it. Types live
+  // at least as long as any activation that may have met them.
+  cell& wanted = registry_.at(slot_of(to));
+  const switch_entry* const seen = wanted.seen.load(std::memory_order_acquire);
+  const server_type* const type = wanted.type.load(std::memory_order_acquire);
+  const auto handle_directly = type != nullptr ? type->find_direct(message.key) : nullptr;
+  auto expected = word::idle(to);
+  if (gate_.closing() || handle_directly == nullptr || wanted.head.load(std::memory_order_acquire) != mailbox::empty ||
+      !wanted.word.compare_exchange_strong(expected, word::held(to, me->id), std::memory_order_acquire,
+                                           std::memory_order_relaxed)) [[unlikely]]
+    return direct_not(here, message, payload, reply, timeout_ns);
+  if (seen != current_.load(std::memory_order_acquire)) [[unlikely]]
+    return direct_behind(here, message, payload, reply, timeout_ns);
+  if (handle_directly(&here.context, wanted.state, payload, reply, &me->scratch) != MOLT_OK) [[unlikely]]
+    return direct_failed(here);
+  wanted.handled.store(wanted.handled.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  wanted.word.store(word::idle(here.context.self), fence::fast_store);
+  fence::free_light();
+  if (wanted.attention.load(fence::fast_load) != 0) [[unlikely]]
+    return direct_attend(here);
+  if (active::is_inside(here.outside)) {
+    me->active.store(here.outside, fence::fast_store);
+    return MOLT_OK;
+  }
+  me->active.store(here.outside + active::one_leaving, fence::fast_store);
+  fence::free_light();
+  if (gate_.closing() || me->has_exits) [[unlikely]]
+    return direct_left();
+  return MOLT_OK;
+}
+
+int engine::direct_not(activation& here, const molt_message& message, void* payload, void* reply,
+                       std::int64_t timeout_ns) {
+  this_thread().active.store(here.outside, fence::fast_store);
+  return of(here).call_otherwise(here.context.self, message, payload, reply, timeout_ns);
+}
+
+int engine::end_direct() {
+  thread_record& me = *detail::current_record;
+  const activation& here = *me.top();
+  engine& self = of(here);
+  cell& held = self.running(here);
+  held.handled.store(held.handled.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  held.word.store(word::idle(here.context.self), fence::fast_store);
+  fence::free_light();
+  if (held.attention.load(fence::fast_load) != 0) [[unlikely]]
+    return self.direct_attend(here);
+  const std::uint64_t outside = here.outside;
+  if (active::is_inside(outside)) {
+    me.active.store(outside, fence::fast_store);
+    return MOLT_OK;
+  }
+  me.active.store(active::left(outside), fence::fast_store);
+  fence::free_light();
+  if (self.gate_.closing() || me.has_exits) [[unlikely]]
+    return self.direct_left();
+  return MOLT_OK;
+}
+
+int engine::direct_attend(const activation& here) {
+  thread_record& me = this_thread();
+  attend(me, running(here));
+  leave_direct(me, here.outside);
+  return MOLT_OK;
+}
+
+int engine::direct_left() {
+  gate_.has_left();
+  if (thread_record& me = this_thread(); me.has_exits) tell_exits(me);
+  return MOLT_OK;
+}
+
+void engine::leave_direct(thread_record& me, std::uint64_t outside) {
+  if (active::is_inside(outside)) {
+    me.active.store(outside, fence::fast_store);
+  } else {
+    leave_root(me);
+  }
+}
+
+// The server has been taken, and must first be brought to the current release.
+int engine::direct_behind(activation& here, const molt_message& message, void* payload, void* reply,
+                          std::int64_t timeout_ns) {
+  thread_record& me = this_thread();
+  me.scratch.size = 0;
+  const std::uint64_t outside = here.outside;
+  const bool root = !active::is_inside(outside);
+  // From here on as if the gate had been entered first.
+  me.active.store(root ? outside | active::inside : outside, fence::fast_store);
+  const int status = call_held(me, here.context.self, message, payload, reply, timeout_ns);
+  if (root) leave_root(me);
+  return status;
+}
+
+int engine::direct_failed(activation& here) {
+  thread_record& me = this_thread();
+  bool ended = false;
+  const int status = finish_handled(me, here, MOLT_THREW, &me.scratch, ended);
+  leave_direct(me, here.outside);
+  return status;
+}
+
+}  // namespace molt::servers
