@@ -117,6 +117,7 @@ typedef struct molt_message {
 /* ---- What the host offers ---- */
 
 struct molt_host;
+struct molt_work;
 
 /* One activation: made by the host for the time a callback runs. Not to be kept, nor copied. */
 typedef struct molt_context {
@@ -177,7 +178,50 @@ typedef struct molt_host {
   /* Monotonic clock, and wall clock since the Unix epoch; a test may replace both. */
   int64_t (*monotonic_ns)(molt_context*);
   int64_t (*wall_clock_ns)(molt_context*);
+
+  /* Puts `payload`, moved from, before everything that waits for the running server, behind what the same function put
+   * there. Statuses: OVERLOADED, REFUSED (the payload cannot be moved). */
+  int (*continue_with)(molt_context*, const molt_message*, void* payload);
+  /* The running server ends after this function, and handles nothing in between; `terminate` gets the reason. In init: the
+   * start is refused. */
+  void (*stop_self)(molt_context*, const char* why);
+
+  /* The running server is sent molt::down once when the other one ends, at once if it has. 0: overloaded, or itself. */
+  uint64_t (*monitor)(molt_context*, molt_ref);
+  /* Returns 1 if the monitor had not fired and now will not, else 0. */
+  int (*demonitor)(molt_context*, uint64_t monitor);
+  /* When one of both fails, the other fails with the same reason, or, if it handles molt::exit_signal, gets that. Twice is
+   * once. Statuses: NO_SUCH_SERVER, OVERLOADED, REFUSED (itself). */
+  int (*link)(molt_context*, molt_ref);
+  /* Statuses: NOT_FOUND. */
+  int (*unlink)(molt_context*, molt_ref);
+
+  /* Named groups of servers; one that ends leaves. Statuses: OUT_OF_BOUNDS; NOT_FOUND. */
+  int (*join)(molt_context*, const char* group, size_t size);
+  int (*leave)(molt_context*, const char* group, size_t size);
+  /* How many members the group has; up to `capacity` of them are written, in no order. */
+  size_t (*members)(molt_context*, const char* group, size_t size, molt_ref* to, size_t capacity);
+
+  /* As send_after, again and again: the nth time n periods from now. What was missed is not made up for. Ends with the
+   * receiver, or by `cancel`. */
+  uint64_t (*send_every)(molt_context*, molt_ref to, int64_t period_ns, const molt_message*, void* payload);
+
+  /* Runs `work`, moved from, on a thread where it may block, and sends what it makes to the running server. Statuses:
+   * OVERLOADED, STOPPING. */
+  int (*offload)(molt_context*, const struct molt_work*, void* work);
 } molt_host;
+
+/* What `offload` runs: an object of the plugin's with a function that makes one message. */
+typedef struct molt_work {
+  const molt_message* message;
+  uint32_t size;
+  uint32_t align;
+  /* Move-constructs in storage; `from` still needs destroy. */
+  void (*move)(void* storage, void* from);
+  void (*destroy)(void* work);
+  /* Constructs the message's payload. Any thread, once. Statuses: MOLT_THREW, and then nothing was constructed. */
+  int (*run)(void* work, void* payload_storage, molt_text* error);
+} molt_work;
 
 /* ---- Server types ---- */
 
@@ -230,7 +274,8 @@ typedef struct molt_server_type {
   uint32_t message_edge_count;
   const molt_edge* state_edges;
   const molt_edge* message_edges;  /* payload schema to payload schema; the messages' names are equal */
-  /* Constructs the state in storage. Statuses: MOLT_THREW. */
+  /* Constructs the state in storage. Statuses: MOLT_THREW; MOLT_REFUSED: it does not want to start, for the reason in the
+   * text. */
   int (*init)(molt_context*, const molt_arguments*, void* state_storage, molt_text* error);
   /* NULL if the type has none. The state is destroyed by the caller afterwards. */
   int (*terminate)(molt_context*, void* state, const char* why, molt_text* error);
@@ -238,6 +283,10 @@ typedef struct molt_server_type {
   int (*self_check)(const void* state, molt_text* error);
   /* Connections only. Takes a prefix of the bytes received and not yet consumed; sets `consumed`. */
   int (*handle_data)(molt_context*, void* state, const char* data, size_t size, size_t* consumed, molt_text* error);
+  /* NULL or: constructs in storage what may be shown of the state, itself a state. Statuses: MOLT_THREW. */
+  int (*format_status)(const void* state, void* shown_storage, molt_text* error);
+  /* NULL or: told the server's arguments when they have changed. Statuses: MOLT_THREW. */
+  int (*config_change)(molt_context*, void* state, const molt_arguments* now, molt_text* error);
 } molt_server_type;
 
 /* ---- The table ---- */

@@ -116,7 +116,7 @@ std::int64_t host_wall_clock_ns(molt_context* context) { return owner(context).c
 }  // namespace
 
 host_of_engine make_host(engine& owner) noexcept {
-  host_of_engine made;
+  host_of_engine made{};
   made.owner = &owner;
   made.abi_version = MOLT_ABI_VERSION;
   made.size = sizeof(molt_host);
