@@ -209,6 +209,13 @@ typedef struct molt_host {
   /* Runs `work`, moved from, on a thread where it may block, and sends what it makes to the running server. Statuses:
    * OVERLOADED, STOPPING. */
   int (*offload)(molt_context*, const struct molt_work*, void* work);
+
+  /* Starts a child of a dynamic supervisor of the release; returns when its init has. It gets the supervisor's own
+   * arguments, replaced and followed by these, and is registered under `name` if that is neither NULL nor empty.
+   * Statuses: NOT_FOUND (no such supervisor), REFUSED (it is not dynamic), STOPPING (it does not run), NAME_TAKEN, THREW,
+   * OUT_OF_BOUNDS. */
+  int (*start_child)(molt_context*, const char* supervisor, const char* name, const molt_arguments*, molt_ref* started,
+                     molt_text* error);
 } molt_host;
 
 /* What `offload` runs: an object of the plugin's with a function that makes one message. */

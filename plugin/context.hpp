@@ -105,17 +105,14 @@ class context {
   /// Starts a server of a type of the running release, unsupervised; returns when its init has.
   /// Errors: not_found, already_exists, hook_failed, refused, out_of_bounds.
   result<ref> start(std::string_view type, std::string_view name = {}, const argument_list& given = {}) {
-    const std::string type_text{type};
-    const std::string name_text{name};
-    std::vector<molt_argument> items;
-    items.reserve(given.size());
-    for (const auto& [key, value] : given) items.push_back({key.c_str(), value.c_str()});
-    const molt_arguments list{items.data(), items.size()};
-    molt_ref started{};
-    molt_text text{};
-    const int status = host().start(abi_, type_text.c_str(), name_text.c_str(), &list, &started, &text);
-    if (status != MOLT_OK) return detail::status_error(status, "starting " + type_text, &text);
-    return ref{started.bits};
+    return start_by(host().start, type, name, given);
+  }
+  /// Starts a child of the dynamic supervisor of that name: it is restarted as its supervisor says, and gets the
+  /// arguments of the release, replaced and followed by these. Registered if `name` is not empty.
+  /// Errors: not_found (no such supervisor), refused (it is not dynamic), stopping, already_exists, hook_failed,
+  /// out_of_bounds.
+  result<ref> start_child(std::string_view supervisor, const argument_list& given = {}, std::string_view name = {}) {
+    return start_by(host().start_child, supervisor, name, given);
   }
   /// Asks a server to stop after the message that it is handling.
   result<void> stop(ref server, std::string_view why) {
@@ -157,6 +154,21 @@ class context {
   friend struct named;
 
   [[nodiscard]] const molt_host& host() const noexcept { return *abi_->host; }
+
+  [[nodiscard]] result<ref> start_by(decltype(molt_host::start) start, std::string_view what, std::string_view name,
+                                     const argument_list& given) {
+    const std::string what_text{what};
+    const std::string name_text{name};
+    std::vector<molt_argument> items;
+    items.reserve(given.size());
+    for (const auto& [key, value] : given) items.push_back({key.c_str(), value.c_str()});
+    const molt_arguments list{items.data(), items.size()};
+    molt_ref started{};
+    molt_text text{};
+    const int status = start(abi_, what_text.c_str(), name_text.c_str(), &list, &started, &text);
+    if (status != MOLT_OK) return detail::status_error(status, "starting " + what_text, &text);
+    return ref{started.bits};
+  }
 
   template <class M>
   [[nodiscard]] result<typename M::reply> call_in_place(ref to, M& message, std::chrono::nanoseconds timeout) {

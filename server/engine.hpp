@@ -6,6 +6,7 @@
 //   engine_lifecycle.cpp  starting and ending servers, exit events
 //   engine_upgrade.cpp    the switch, sweep, suspend, rest, retire
 //   engine_host.cpp       the functions that plugins are given
+//   engine_children.cpp   what supervisors need beside start and stop
 #pragma once
 
 #include "server/cell.hpp"
@@ -145,6 +146,11 @@ struct engine {
   void keep(const server_type&);
   void log(int level, const cell* from, std::string_view text) const;
 
+  // -- For supervisors (engine_children.cpp)
+  result<void> drain_and_stop(molt_ref, std::string_view why, std::int64_t timeout_ns);
+  void kill(molt_ref, std::string_view why);
+  result<molt_ref> start_child(std::string_view supervisor, std::string_view name, const molt_arguments&);
+
   // -- Upgrades (engine_upgrade.cpp)
   void switch_to(std::shared_ptr<const servers::release>);
   /// The server must be held.
@@ -199,6 +205,8 @@ struct engine {
   std::list<acquirer*> acquirers_;
 
   std::function<void(const exit_event&)> on_exit_;
+  std::mutex child_starter_mutex_;
+  std::shared_ptr<child_starter> child_starter_;
   std::atomic<bool> stopping_{false};
   std::atomic<std::size_t> live_{0};
   std::atomic<std::uint64_t> started_{0};

@@ -60,6 +60,19 @@ int host_start(molt_context* context, const char* type, const char* name, const 
   return status_of(made.error().why());
 }
 
+int host_start_child(molt_context* context, const char* supervisor, const char* name, const molt_arguments* arguments,
+                     molt_ref* started, molt_text* error) {
+  static constexpr molt_arguments none{nullptr, 0};
+  const auto made =
+      owner(context).start_child(supervisor, name != nullptr ? name : "", arguments != nullptr ? *arguments : none);
+  if (made) {
+    *started = *made;
+    return MOLT_OK;
+  }
+  set_text(error, made.error().text());
+  return status_of(made.error().why());
+}
+
 int host_stop(molt_context* context, molt_ref ref, const char* why) {
   if (owner(context).find(ref) == nullptr) return MOLT_NO_SUCH_SERVER;
   owner(context).request_stop(ref, why != nullptr ? why : "");
@@ -136,6 +149,7 @@ host_of_engine make_host(engine& owner) noexcept {
   made.log = &host_log;
   made.monotonic_ns = &host_monotonic_ns;
   made.wall_clock_ns = &host_wall_clock_ns;
+  made.start_child = &host_start_child;
   return made;
 }
 

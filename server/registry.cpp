@@ -53,6 +53,17 @@ void registry::unname(cell& named) {
   name = nullptr;
 }
 
+void registry::unname(molt_ref ref) {
+  if (!is_slot(servers::slot_of(ref))) return;
+  std::lock_guard lock{names_mutex_};
+  const std::string*& name = detail(at(servers::slot_of(ref))).name;
+  if (name == nullptr) return;
+  const auto found = names_.find(*name);
+  if (found->second.bits != ref.bits) return;  // the next one in this slot
+  names_.erase(found);
+  name = nullptr;
+}
+
 molt_ref registry::lookup(std::string_view name) const {
   std::lock_guard lock{names_mutex_};
   const auto found = names_.find(name);

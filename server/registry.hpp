@@ -41,6 +41,8 @@ class registry {
   /// False if the name is taken.
   bool name(cell&, std::string_view name, molt_ref);
   void unname(cell&);
+  /// The same without holding the server; nothing if it has no name or has ended.
+  void unname(molt_ref);
   [[nodiscard]] molt_ref lookup(std::string_view name) const;
   [[nodiscard]] std::string name_of(const cell&) const;
 

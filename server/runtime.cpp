@@ -43,12 +43,31 @@ result<molt_ref> runtime::start(std::string_view type, std::string_view name, co
   return engine_->start(type, name, c_arguments{given}.view(), nullptr);
 }
 
+result<molt_ref> runtime::start(std::string_view type, std::string_view name, const molt_argument* given,
+                                std::size_t count) {
+  return engine_->start(type, name, {given, count}, nullptr);
+}
+
 result<molt_ref> runtime::start_connection(std::string_view type, connection_output& output, const arguments& given) {
   return engine_->start(type, {}, c_arguments{given}.view(), &output);
 }
 
 result<void> runtime::stop(molt_ref ref, std::string_view why, std::chrono::nanoseconds timeout) {
   return engine_->stop(ref, why, timeout.count());
+}
+
+result<void> runtime::drain_and_stop(molt_ref ref, std::string_view why, std::chrono::nanoseconds timeout) {
+  return engine_->drain_and_stop(ref, why, timeout.count());
+}
+
+void runtime::kill(molt_ref ref, std::string_view why) {
+  const activity here{*engine_, this_thread()};
+  engine_->kill(ref, why);
+}
+
+void runtime::starts_children(std::shared_ptr<child_starter> starter) {
+  std::lock_guard lock{engine_->child_starter_mutex_};
+  engine_->child_starter_.swap(starter);
 }
 
 void runtime::request_stop(molt_ref ref, std::string_view why) {

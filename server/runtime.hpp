@@ -117,6 +117,17 @@ struct statistics {
   std::uint64_t late_replies = 0;      ///< replies that nobody waited for any more
 };
 
+/// Starts children of dynamic supervisors for plugins; supervisor.hpp implements it. Any thread, a handler's too.
+class child_starter {
+ public:
+  child_starter() = default;
+  child_starter(const child_starter&) = delete;
+  child_starter& operator=(const child_starter&) = delete;
+  virtual ~child_starter() = default;
+  /// Errors: not_found, refused, stopping, and those of runtime::start.
+  virtual result<molt_ref> start_child(std::string_view supervisor, std::string_view name, const molt_arguments&) = 0;
+};
+
 /// Threading: any thread, unless said otherwise. A handler of one runtime must not use another runtime.
 class runtime {
  public:
@@ -142,11 +153,18 @@ class runtime {
   /// Errors: not_found (no such type), already_exists (the name), hook_failed (init threw), out_of_bounds, refused,
   /// stopping.
   result<molt_ref> start(std::string_view type, std::string_view name, const arguments&);
+  /// The same with arguments that the caller holds.
+  result<molt_ref> start(std::string_view type, std::string_view name, const molt_argument* given, std::size_t count);
   result<molt_ref> start_connection(std::string_view type, connection_output&, const arguments&);
   /// Waits for a running handler, then terminates the server on this thread; its queued calls get no_such_server. A
   /// connection's output is not used any more once stop has returned. Errors: no_such_server, timeout (still running),
   /// would_deadlock.
   result<void> stop(molt_ref, std::string_view why, std::chrono::nanoseconds timeout = std::chrono::seconds{5});
+  /// As stop, but handles the messages first that wait when the running handler has returned. No error: it failed
+  /// meanwhile. timeout: it is still running, or (and then it has ended) the text says how many messages were refused.
+  result<void> drain_and_stop(molt_ref, std::string_view why, std::chrono::nanoseconds timeout);
+  /// As request_stop, and its name is free at once: the nearest to OTP's `kill` that there is for C++ code.
+  void kill(molt_ref, std::string_view why);
   /// Ends the server after the message that it is handling, if any; does not wait. A stale reference is ignored.
   void request_stop(molt_ref, std::string_view why);
   [[nodiscard]] molt_ref lookup(std::string_view name) const;
@@ -191,6 +209,8 @@ class runtime {
   // -- Events
   /// Called on the thread that ended the server, with no server held. Set once, before the first start.
   void on_exit(std::function<void(const exit_event&)>);
+  /// Whom plugins' `start_child` asks; null: nobody. Calls under way share the one before.
+  void starts_children(std::shared_ptr<child_starter>);
 
  private:
   std::unique_ptr<engine> engine_;

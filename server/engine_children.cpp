@@ -1,0 +1,56 @@
+// What supervisors need beside start and stop.
+#include "server/engine.hpp"
+
+#include <utility>
+
+namespace molt::servers {
+
+result<void> engine::drain_and_stop(molt_ref ref, std::string_view why, std::int64_t timeout_ns) {
+  thread_record& me = this_thread();
+  const activity here{*this, me};
+  const auto deadline = steady_ns() + timeout_ns;
+  cell* const held = find(ref);
+  if (held == nullptr) return error{reason::no_such_server, "the reference leads to no server"};
+  if (on_own_stack(me, *held))
+    return error{reason::would_deadlock, describe(*held) + " is running on this very thread"};
+  switch (acquire(me, *held, generation_of(ref), deadline, true)) {
+    case MOLT_OK:
+      break;
+    case MOLT_NO_SUCH_SERVER:
+      return error{reason::no_such_server, "the reference leads to no server"};
+    default:
+      return error{reason::timeout, describe(*held) + " is still handling a message"};
+  }
+  take_all(*held);
+  // Those that wait now and none of those that come meanwhile, or a busy sender would keep it for ever.
+  for (auto left = held->pending_count.load(std::memory_order_relaxed); left != 0; --left) {
+    if (steady_ns() >= deadline) {
+      error late{reason::timeout, describe(*held) + " was stopped before " + std::to_string(left) + " of its messages"};
+      end_server(me, *held, false, why);
+      return late;
+    }
+    envelope* const oldest = next_message(*held);
+    if (oldest == nullptr) break;
+    if (!run_envelope(me, *held, oldest)) return ok();  // it ended by itself
+  }
+  end_server(me, *held, false, why);
+  return ok();
+}
+
+void engine::kill(molt_ref ref, std::string_view why) {
+  registry_.unname(ref);
+  request_stop(ref, why);
+}
+
+result<molt_ref> engine::start_child(std::string_view supervisor, std::string_view name,
+                                     const molt_arguments& arguments) {
+  std::shared_ptr<child_starter> starter;
+  {
+    std::lock_guard lock{child_starter_mutex_};
+    starter = child_starter_;
+  }
+  if (starter == nullptr) return error{reason::not_found, "there are no supervisors here"};
+  return starter->start_child(supervisor, name, arguments);
+}
+
+}  // namespace molt::servers
