@@ -301,11 +301,30 @@ const type_plan* plan::find(std::string_view type) const noexcept {
   return found == types.end() ? nullptr : &*found;
 }
 
+namespace {
+
+/// A loss accepted by a name that no edge of the two releases has is a slip of the pen, and is not passed over.
+void check_accepted(descriptions running, descriptions next, const plan_options& options, plan& made) {
+  std::vector<std::string> known;
+  for (const auto plugins : {running, next})
+    for (const auto& plugin : plugins)
+      for (const auto& edge : plugin.state_edges)
+        if (!edge.loss.empty() && !contains(known, edge.loss)) known.push_back(edge.loss);
+  std::sort(known.begin(), known.end());
+  for (const auto& name : options.accept_loss)
+    if (!contains(known, name))
+      made.problems.push_back("no hook of the two releases loses " + name + ": " +
+                              (known.empty() ? "none loses anything" : "accepted can be " + join(known, ", ")));
+}
+
+}  // namespace
+
 plan make_plan(std::span<const plugin_description> running, std::span<const plugin_description> next,
                const plan_options& options) {
   plan made;
   made.going = options.going;
   made.one_way = options.one_way;
+  check_accepted(running, next, options, made);
   made.types = direction_planner{running, next, options.going, options, made}.run(false);
   if (options.going == direction::down) return made;
   if (options.one_way)

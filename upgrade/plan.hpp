@@ -24,7 +24,7 @@ using migration::way;
 
 struct plan_options {
   direction going = direction::up;
-  std::vector<std::string> accept_loss;   ///< names of losses the operator accepts
+  std::vector<std::string> accept_loss;   ///< names of losses the operator accepts; each must be one of some hook
   bool one_way = false;                   ///< the release says that it cannot be rolled back
   std::vector<std::string> types_in_use;  ///< supervised, listening, or with living servers
 };

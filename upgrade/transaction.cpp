@@ -84,7 +84,8 @@ std::string_view to_string(phase now) noexcept {
 std::string_view to_string(mode chosen) noexcept { return chosen == mode::lazy ? "lazy" : "atomic"; }
 
 migration::way report::way() const noexcept {
-  auto most = migration::way::keep;
+  // What did not last counts too: a hook that failed at the first server moved none.
+  auto most = servers_failed != 0 ? plan.costliest() : migration::way::keep;
   for (const auto& type : types) most = std::max(most, type.way);
   return most;
 }
@@ -133,7 +134,8 @@ result<report> switcher::rollback_to(release_content parent, const settings& cho
   {
     const std::scoped_lock lock{mutex_};
     if (!parents_.empty())
-      return error{reason::invalid_argument, "the parent release " + parents_.back().id + " is in memory: go back to it"};
+      return error{reason::invalid_argument,
+                   "the parent release " + parents_.back().id + " is in memory: go back to it"};
     parents_.push_back(parent);
   }
   auto ended = move_to(std::move(parent), direction::down, chosen);

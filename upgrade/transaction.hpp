@@ -78,7 +78,7 @@ struct report {
   std::chrono::nanoseconds at_rest{0};            ///< atomic: from asking everything to rest until it ran again
   std::chrono::nanoseconds largest_migration{0};  ///< of one server
 
-  [[nodiscard]] migration::way way() const noexcept;  ///< the most expensive one used
+  [[nodiscard]] migration::way way() const noexcept;  ///< the most expensive one used or tried
 };
 
 /// Switches a runtime between releases, one at a time.

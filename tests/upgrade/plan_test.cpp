@@ -117,6 +117,17 @@ TEST(plan, refuses_a_lossy_way_down_unless_the_loss_is_accepted) {
               ElementsAre(migration::path_loss{"notes", "all notes but the first are deleted"}));
 }
 
+TEST(plan, refuses_to_accept_a_loss_that_no_hook_has_and_names_those_there_are) {
+  plan_options options;
+  options.going = direction::down;
+  options.accept_loss = {"notes", "nonsense"};
+  EXPECT_THAT(between(fixtures::counter_3_0_0, fixtures::counter_2_0_0, options).problems,
+              ElementsAre("no hook of the two releases loses nonsense: accepted can be notes"));
+  options.accept_loss = {"nonsense"};
+  EXPECT_THAT(between(fixtures::counter_2_0_0, fixtures::counter_1_0_0, options).problems,
+              ElementsAre("no hook of the two releases loses nonsense: none loses anything"));
+}
+
 TEST(plan, archives_a_state_that_reaches_code) {
   const auto same = between(fixtures::shared_1_0_0, fixtures::shared_1_1_0);
   EXPECT_FALSE(same.refused()) << to_text(same);

@@ -130,6 +130,7 @@ TEST_P(transaction, leaves_every_server_as_it_was_when_a_hook_throws) {
   ASSERT_FALSE(done.failures.empty());
   EXPECT_EQ(done.failures[0].server, "counter 13");
   EXPECT_EQ(done.failures[0].error, "cannot convert 13");
+  EXPECT_EQ(done.way(), migration::way::in_place) << "the way that was tried";
   EXPECT_THAT(done.failures[0].hook, HasSubstr("counter::v1::state to counter::state"));
   EXPECT_EQ(archive_of(runtime_, all[13]), before);
   EXPECT_EQ(switcher_->current().id, "counter-1.0.0");
