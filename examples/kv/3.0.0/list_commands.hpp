@@ -87,6 +87,9 @@ struct list_commands {
     auto* const list = keys.find_list(request[1]);
     if (!list) return counted ? answer.null_array() : answer.null();
     const std::size_t count = std::min(static_cast<std::size_t>(wanted), list->size());
+    std::size_t bytes = 0;  // looked at first: what is taken and then not told would be lost
+    for (std::size_t i = 0; i < count; ++i) bytes += (*list)[name == "lpop" ? i : list->size() - 1 - i].size() + 32;
+    answer.require_room(bytes);
     if (counted) answer.array(count);
     for (std::size_t i = 0; i < count; ++i) answer.bulk(take(*list));
     if (list->empty()) keys.erase(request[1]);

@@ -82,7 +82,8 @@ void run_command(Keyspace& keys, words request, reply& answer) {
   found->run(keys, request, answer);
 }
 
-/// Executes a batch in order. Ends early when the replies are larger than `replies_slice`.
+/// Executes a batch in order. Ends early when the replies are larger than `replies_slice`; so they never take more than
+/// that and one reply of at most `reply_max`.
 template <class Keyspace>
 executed run_batch(Keyspace& keys, const execute& batch) {
   executed done;
@@ -94,6 +95,7 @@ executed run_batch(Keyspace& keys, const execute& batch) {
       run_command(keys, reader.next(), answer);
     } catch (const command_error& refusal) {
       done.replies.resize(replied);
+      if (done.replies.capacity() > 2 * replies_slice) done.replies.shrink_to_fit();
       answer.error(refusal.what());
     }
     ++done.commands;

@@ -63,6 +63,36 @@ class engine final : public peer {
   bool ended_ = false;
 };
 
+/// The replies to one command.
+std::string answer_to(kv::keyspace& keys, std::vector<std::string_view> request) {
+  kv::execute batch{.text = {}, .layout = {static_cast<std::uint32_t>(request.size())}};
+  for (const auto word : request) {
+    batch.text += word;
+    batch.layout.push_back(static_cast<std::uint32_t>(word.size()));
+  }
+  return run_batch(keys, batch).replies;
+}
+
+const std::string too_large = "-ERR the reply would be larger than 268435456 bytes\r\n";
+
+TEST(run_batch, answers_a_reply_that_would_be_too_large_with_an_error_and_goes_on) {
+  kv::state state;
+  kv::keyspace keys = keyspace_of(state);
+  const std::string value(static_cast<std::size_t>(kv::bulk_max), 'v');
+  ASSERT_EQ(answer_to(keys, {"SET", "k", value}), "+OK\r\n");
+  EXPECT_GT(answer_to(keys, {"MGET", "k", "k", "k"}).size(), 3 * value.size()) << "large, but not too large";
+  std::vector<std::string_view> many(1000, "k");
+  many[0] = "MGET";
+  EXPECT_EQ(answer_to(keys, many), too_large);
+  EXPECT_EQ(answer_to(keys, {"PING"}), "+PONG\r\n");
+#if KV_MAJOR == 3
+  for (int i = 0; i < 5; ++i) ASSERT_EQ(answer_to(keys, {"RPUSH", "l", value}), ":" + std::to_string(i + 1) + "\r\n");
+  EXPECT_EQ(answer_to(keys, {"LRANGE", "l", "0", "-1"}), too_large);
+  EXPECT_EQ(answer_to(keys, {"LPOP", "l", "5"}), too_large);
+  EXPECT_EQ(answer_to(keys, {"LLEN", "l"}), ":5\r\n") << "nothing was taken";
+#endif
+}
+
 TEST(run_batch, ends_a_batch_whose_layout_does_not_fit_its_text_with_an_error) {
   kv::state state;
   kv::keyspace keys = keyspace_of(state);
