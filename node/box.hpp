@@ -71,6 +71,7 @@ struct json_call {
   std::string server;
   std::string message;
   std::string payload = "{}";
+  bool words = false;                   ///< the payload's members are words of a command line: json_from_words
   std::chrono::nanoseconds timeout{0};  ///< 0: the default
 };
 

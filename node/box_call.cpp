@@ -85,7 +85,10 @@ result<std::string> box::implementation::call(const json_call& asked) {
   if (handler == nullptr) return no_handler(*type, asked);
 
   const molt_message& message = *handler->message;
-  MOLT_TRY(const boost::json::value given, parse_json(asked.payload));
+  MOLT_TRY(boost::json::value given, parse_json(asked.payload));
+  if (asked.words && given.is_object()) {
+    MOLT_TRY(given, json_from_words(*message.payload, given.get_object(), "payload"));
+  }
   MOLT_TRY(const std::string archive, archive_from_json(*message.payload, given, "payload"));
   object_of payload{*message.payload};
   molt_text why{};

@@ -4,6 +4,8 @@
 
 #include <boost/json.hpp>
 
+#include <algorithm>
+
 namespace molt::node {
 namespace {
 
@@ -32,6 +34,33 @@ result<json::value> parse_json(std::string_view text) {
 result<std::string> archive_from_json(const molt_schema& schema, const json::value& value, std::string_view path) {
   MOLT_TRY(const schema_node type, type_of(schema, path));
   return json_walk::encode(type, value, path);
+}
+
+namespace {
+
+json::value value_of_word(const schema_node* member, const json::value& word) {
+  using json_walk::kind;
+  if (member == nullptr || !word.is_string()) return word;
+  const bool optional = json_walk::is_optional(*member);
+  const schema_node& type = optional ? member->arguments.front() : *member;
+  const std::string_view text = word.get_string();
+  const bool character = type.what == kind::scalar && type.name == "char" && text.size() == 1;
+  if ((type.what == kind::string || character) && !(optional && text == "null")) return word;
+  auto parsed = parse_json(text);
+  return parsed ? std::move(*parsed) : word;
+}
+
+}  // namespace
+
+result<json::value> json_from_words(const molt_schema& schema, const json::object& words, std::string_view path) {
+  MOLT_TRY(const schema_node type, type_of(schema, path));
+  json::object made;
+  for (const auto& [name, word] : words) {
+    const auto found = std::find_if(type.members.begin(), type.members.end(),
+                                    [&](const auto& member) { return member.name == std::string_view{name}; });
+    made.emplace(name, value_of_word(found == type.members.end() ? nullptr : &found->type, word));
+  }
+  return json::value(std::move(made));
 }
 
 result<json::value> json_from_archive(const molt_schema& schema, std::string_view archive, std::string_view path) {

@@ -36,6 +36,11 @@ inline constexpr std::size_t json_depth_max = 512;
 /// `path` begins every error's text. Errors: invalid_argument (JSON and schema differ), incompatible (not transparent).
 [[nodiscard]] result<std::string> archive_from_json(const molt_schema&, const boost::json::value&,
                                                     std::string_view path);
+/// A message's JSON from words typed on a command line, name by name: a member that is a string takes its word as it is
+/// (so that 5 is "5"), an optional one too unless it is null; every other member takes it as JSON. What fits no member
+/// stays a string, for archive_from_json to refuse. Error: incompatible (not transparent).
+[[nodiscard]] result<boost::json::value> json_from_words(const molt_schema&, const boost::json::object& words,
+                                                         std::string_view path);
 [[nodiscard]] result<boost::json::value> json_from_archive(const molt_schema&, std::string_view archive,
                                                            std::string_view path);
 

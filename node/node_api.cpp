@@ -230,6 +230,11 @@ result<http_response> post_call(box& node, const http_request& asked) {
   MOLT_TRY(call.server, given.text("server"));
   MOLT_TRY(call.message, given.text("message"));
   if (auto payload = given.take("payload")) call.payload = json::serialize(*payload);
+  if (auto words = given.take("words")) {
+    if (!words->is_object()) return error{reason::invalid_argument, "words: expected an object of strings"};
+    call.payload = json::serialize(*words);
+    call.words = true;
+  }
   MOLT_TRY(const std::int64_t timeout_ms, given.number("timeout_ms", 0, call_timeout_max_ms));
   call.timeout = std::chrono::milliseconds{timeout_ms};
   MOLT_CHECK(given.nothing_else());

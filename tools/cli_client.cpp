@@ -98,8 +98,7 @@ const json::array& items_of(const json::value& from, std::string_view key) {
 
 void print_json(const json::value& value) { std::puts(json::serialize(value).c_str()); }
 
-std::optional<json::object> parse_key_values(const settings& with, const std::vector<std::string>& pairs,
-                                             bool values_are_json) {
+std::optional<json::object> parse_key_values(const settings& with, const std::vector<std::string>& pairs) {
   json::object out;
   for (const auto& pair : pairs) {
     const auto equals = pair.find('=');
@@ -108,11 +107,7 @@ std::optional<json::object> parse_key_values(const settings& with, const std::ve
                    exit_usage);
       return std::nullopt;
     }
-    const std::string key = pair.substr(0, equals);
-    const std::string value = pair.substr(equals + 1);
-    boost::system::error_code plain_text;
-    json::value parsed = values_are_json ? json::parse(value, plain_text) : json::value(value);
-    out[key] = plain_text ? json::value(value) : std::move(parsed);
+    out[pair.substr(0, equals)] = pair.substr(equals + 1);
   }
   return out;
 }

@@ -41,7 +41,6 @@ inline constexpr std::chrono::milliseconds short_timeout{30'000};
 void print_json(const boost::json::value&);
 
 /// {"a": "1"} from "a=1". Reports a malformed one and returns nothing.
-[[nodiscard]] std::optional<boost::json::object> parse_key_values(const settings&, const std::vector<std::string>&,
-                                                                  bool values_are_json);
+[[nodiscard]] std::optional<boost::json::object> parse_key_values(const settings&, const std::vector<std::string>&);
 
 }  // namespace molt::cli

@@ -44,19 +44,22 @@ void print_status(const json::value& body) {
   if (!attention.empty()) std::printf("%s  %s\n", paint(colour::red, "attention").c_str(), attention.c_str());
 }
 
-/// The payload from the words of the command line; reports what is wrong with them.
-std::optional<json::value> payload_of(const settings& with, const std::vector<std::string>& words) {
-  if (words.empty()) return json::object{};
+/// The payload from the words of the command line, as a member of the request: key=value words go to the node as they
+/// are, for it knows the message's members and their types. Reports what is wrong with them.
+std::optional<json::object> payload_of(const settings& with, const std::vector<std::string>& words) {
+  if (words.empty()) return json::object{{"payload", json::object{}}};
   std::string text;
   if (words.size() == 1 && words.front() == "-")
     text.assign(std::istreambuf_iterator<char>{std::cin}, {});
   else if (words.size() == 1 && words.front().find_first_of("{[\"") == 0)
     text = words.front();
+  else if (auto named = parse_key_values(with, words))
+    return json::object{{"words", std::move(*named)}};
   else
-    return parse_key_values(with, words, true);
+    return std::nullopt;
   boost::system::error_code bad;
   json::value parsed = json::parse(text, bad);
-  if (!bad) return parsed;
+  if (!bad) return json::object{{"payload", std::move(parsed)}};
   report_error(with,
                error{reason::invalid_argument, "the payload is not JSON: " + bad.message(),
                      "for example: '{\"by\": 3}' or by=3"},
@@ -103,17 +106,15 @@ int servers(const settings& with, const servers_request& request) {
 }
 
 int call(const settings& with, const call_request& request) {
-  auto payload = payload_of(with, request.payload);
-  if (!payload) return exit_usage;
+  auto body = payload_of(with, request.payload);
+  if (!body) return exit_usage;
+  body->emplace("server", request.server);
+  body->emplace("message", request.message);
+  body->emplace("timeout_ms", request.timeout.count());
   answer got;
   {
     const progress shown{"calling " + request.server};
-    got = ask(with, "POST", "/v1/call",
-              {{"server", request.server},
-               {"message", request.message},
-               {"payload", std::move(*payload)},
-               {"timeout_ms", request.timeout.count()}},
-              request.timeout + std::chrono::seconds{5});
+    got = ask(with, "POST", "/v1/call", *body, request.timeout + std::chrono::seconds{5});
   }
   if (!got.ok()) return got.exit_code;
   if (with.json)

@@ -107,7 +107,7 @@ int report_change(const settings& with, const json::value& body, bool going_back
 
 int change(const settings& with, std::string_view target, json::object body, const change_request& request,
            const std::string& what, bool going_back) {
-  const auto arguments = parse_key_values(with, request.arguments, false);
+  const auto arguments = parse_key_values(with, request.arguments);
   if (!arguments) return exit_usage;
   body["arguments"] = *arguments;
   answer done;

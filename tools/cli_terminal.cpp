@@ -8,13 +8,16 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iostream>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace molt::cli {
@@ -50,6 +53,17 @@ std::size_t width(std::string_view text) {
     if (escape && c == 'm') escape = false;
   }
   return count;
+}
+
+}  // namespace
+
+namespace {
+
+int output_error = 0;  // the first that stdout met, as errno
+
+void flush_output() {
+  errno = 0;
+  if (std::fflush(stdout) != 0 && output_error == 0) output_error = errno;
 }
 
 }  // namespace
@@ -103,7 +117,7 @@ void report_error(const settings& with, const error& failed, std::string_view wh
     out += '\n';
   }
   if (!failed.hint().empty()) out += "next:  " + failed.hint() + "\n";
-  std::fflush(stdout);
+  flush_output();
   std::fputs(out.c_str(), stderr);
   if (!with.json) return;
   const boost::json::object body{{"error",
@@ -114,9 +128,24 @@ void report_error(const settings& with, const error& failed, std::string_view wh
   std::puts(boost::json::serialize(body).c_str());
 }
 
+int check_output(int exit_code, bool changes) {
+  std::cout.flush();  // writes through stdout, as do the others
+  flush_output();
+  if (output_error == 0 && std::ferror(stdout) == 0) return exit_code;
+  const std::string why = output_error == 0 ? "it could not be written" : std::generic_category().message(output_error);
+  const bool done = exit_code == exit_done && changes;
+  report_error({},
+               error{reason::io, "standard output: " + why,
+                     done ? "what was asked for is done, and only its answer is lost: molt status, molt releases"
+                          : "the answer is lost: ask again with another output"},
+               {}, exit_failed);
+  if (exit_code != exit_done) return exit_code;
+  return done ? exit_needs_attention : exit_failed;
+}
+
 void suggest(const settings& with, std::string_view text) {
   if (with.json) return;
-  std::fflush(stdout);
+  flush_output();
   const std::string line = painted(colour::dim, "next:  " + std::string{text}, STDERR_FILENO) + "\n";
   std::fputs(line.c_str(), stderr);
 }

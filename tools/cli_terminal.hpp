@@ -47,6 +47,10 @@ class table {
 /// Prints on stderr what failed, where, and the next step. With --json the error is on stdout too, in the API's form.
 void report_error(const settings&, const error&, std::string_view where, int exit_code);
 
+/// At the end: what was printed must have arrived. Returns the exit code, another one if it has not: that the command
+/// is done is told by nothing else then.
+[[nodiscard]] int check_output(int exit_code, bool changes);
+
 /// A command to try next, on stderr, for people only.
 void suggest(const settings&, std::string_view text);
 

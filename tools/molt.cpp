@@ -5,6 +5,8 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <functional>
 #include <map>
@@ -57,6 +59,14 @@ class command_line {
     add_release_store();
     add_upgrade();
     add_node();
+  }
+
+  /// Whether the chosen command does more than show something.
+  [[nodiscard]] bool changes() const {
+    constexpr std::array<std::string_view, 7> doing{"pack",     "install", "remove", "upgrade",
+                                                    "rollback", "commit",  "call"};
+    const auto chosen = app_.get_subcommands();
+    return !chosen.empty() && std::find(doing.begin(), doing.end(), chosen.front()->get_name()) != doing.end();
   }
 
   int run(int count, char** words) {
@@ -179,7 +189,7 @@ class command_line {
     servers.callback([this] { chosen_ = [this] { return molt::cli::servers(with_, servers_); }; });
 
     auto& call = add("call", "Send one message to a server and print the reply", true,
-                     "  molt call counter add by=3\n"
+                     "  molt call counter add by=3          # a string member takes its value as it is\n"
                      "  molt call counter add '{\"by\": 3}'\n");
     call.add_option("SERVER", call_.server, "The server's name")->required();
     call.add_option("MESSAGE", call_.message, "The message's name")->required();
@@ -234,7 +244,9 @@ class command_line {
 
 int main(int argc, char** argv) {
   try {
-    return command_line{}.run(argc, argv);
+    command_line line;
+    const int exit_code = line.run(argc, argv);
+    return molt::cli::check_output(exit_code, line.changes());
   } catch (const std::exception& unexpected) {
     molt::cli::report_error(
         {}, molt::error{molt::reason::internal, unexpected.what(), "this is a fault of molt; report it"}, {},

@@ -40,6 +40,13 @@ TEST_F(moltd_faults, a_call_whose_handler_throws_says_that_the_server_was_restar
   EXPECT_EQ(box.call("get"), "0") << "as the text says";
 }
 
+TEST_F(moltd_faults, a_word_of_the_command_line_is_given_to_a_string_member_as_it_is) {
+  ASSERT_TRUE(box.start_first());
+  EXPECT_THAT(box.molt("call counter fail why=5").err, HasSubstr("its handler threw: 5;"));
+  EXPECT_THAT(box.molt("call counter fail 'why={\"a\": true}'").err, HasSubstr("its handler threw: {\"a\": true};"));
+  EXPECT_EQ(box.molt("call counter add by=5").out, "5\n") << "and to a number as one";
+}
+
 TEST_F(moltd_faults, a_call_that_the_node_does_not_answer_may_have_been_handled) {
   ASSERT_TRUE(box.start_first());
   const auto pid = box.node_pid();

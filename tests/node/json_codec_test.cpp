@@ -189,6 +189,24 @@ TEST(json_codec, refuses_a_schema_that_is_not_transparent) {
   EXPECT_EQ(archive.error().why(), reason::incompatible);
 }
 
+TEST(json_codec, types_the_words_of_a_command_line_by_their_members) {
+  const auto typed = [](const molt_schema& schema, const json::object& words) {
+    const auto value = json_from_words(schema, words, "payload");
+    return value ? json::serialize(*value) : value.error().message();
+  };
+  const auto& holder = schema_of<json_types::holder>();
+  EXPECT_EQ(typed(holder, {{"text", "5"}}), R"({"text":"5"})");
+  EXPECT_EQ(typed(holder, {{"text", "null"}}), R"({"text":"null"})");
+  EXPECT_EQ(typed(holder, {{"text", "\"quoted\""}}), R"({"text":"\"quoted\""})");
+  EXPECT_EQ(typed(holder, {{"owned", "5"}}), R"({"owned":"5"})");
+  EXPECT_EQ(typed(holder, {{"owned", "null"}}), R"({"owned":null})");
+  EXPECT_EQ(typed(holder, {{"points", "[]"}, {"since", "15"}}), R"({"points":[],"since":15})");
+  EXPECT_EQ(typed(holder, {{"since", "soon"}, {"other", "5"}}), R"({"since":"soon","other":"5"})") << "refused later";
+  EXPECT_EQ(typed(schema_of<json_types::numbers>(), {{"letter", "5"}, {"yes", "true"}}),
+            R"({"letter":"5","yes":true})");
+  EXPECT_EQ(typed(schema_of<json_types::numbers>(), {{"letter", "65"}}), R"({"letter":65})");
+}
+
 TEST(json_codec, bounds_nesting) {
   std::string text = R"({"name":"","children":[]})";
   for (int i = 0; i < 1000; ++i) text = R"({"name":"","children":[)" + text + "]}";
