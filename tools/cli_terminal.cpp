@@ -15,7 +15,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <iostream>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -129,7 +128,6 @@ void report_error(const settings& with, const error& failed, std::string_view wh
 }
 
 int check_output(int exit_code, bool changes) {
-  std::cout.flush();  // writes through stdout, as do the others
   flush_output();
   if (output_error == 0 && std::ferror(stdout) == 0) return exit_code;
   const std::string why = output_error == 0 ? "it could not be written" : std::generic_category().message(output_error);
