@@ -9,7 +9,9 @@
 #include "plugin/types.hpp"
 
 #include <chrono>
+#include <cstddef>
 #include <initializer_list>
+#include <new>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -64,6 +66,56 @@ namespace detail {
 
 }  // namespace detail
 
+namespace detail {
+
+/// Work that makes its message.
+template <class Work>
+struct making_work {
+  using message = std::invoke_result_t<Work&>;
+  Work work;
+  void make(void* payload_storage) { ::new (payload_storage) message(work()); }
+};
+
+/// Work that fills one in.
+template <class Work, class M>
+struct filling_work {
+  using message = M;
+  Work work;
+  M filled;
+  void make(void* payload_storage) {
+    work(filled);
+    ::new (payload_storage) M(std::move(filled));
+  }
+};
+
+template <class Job>
+int run_work_thunk(void* job, void* payload_storage, molt_text* error) {
+  try {
+    static_cast<Job*>(job)->make(payload_storage);
+    return MOLT_OK;
+  } catch (...) {
+    return caught_by_author(error);
+  }
+}
+
+template <class Job>
+constexpr molt_work make_work() {
+  static_assert(!is_call<typename Job::message>, "molt: offloaded work makes a message without a reply");
+  static_assert(std::is_nothrow_move_constructible_v<Job>, "molt: offloaded work is queued by moving it");
+  molt_work made{};
+  made.message = &message_of<typename Job::message>();
+  made.size = sizeof(Job);
+  made.align = alignof(Job);
+  made.move = [](void* storage, void* from) { ::new (storage) Job(std::move(*static_cast<Job*>(from))); };
+  made.destroy = [](void* job) { static_cast<Job*>(job)->~Job(); };
+  made.run = &run_work_thunk<Job>;
+  return made;
+}
+template <class Job>
+inline constexpr molt_work work_constant = make_work<Job>();
+
+}  // namespace detail
+
 class context {
  public:
   explicit context(molt_context& abi) noexcept : abi_{&abi} {}
@@ -99,7 +151,18 @@ class context {
     static_assert(!detail::is_call<M>, "molt: a timer sends casts; this message has a reply");
     return timer{host().send_after(abi_, molt_ref{to.bits}, delay.count(), &message_of<M>(), &message)};
   }
-  /// Whether the timer had not fired and now will not.
+  /// Sends a message to this server, or another one, the nth time n periods from now: no drift, and what was missed is
+  /// not made up for. At most every 2 ms. Ends with the receiver. An empty timer: overloaded. Survives upgrades.
+  template <class M>
+  timer send_every(std::chrono::nanoseconds period, M message) {
+    return send_every(period, self(), std::move(message));
+  }
+  template <class M>
+  timer send_every(std::chrono::nanoseconds period, ref to, M message) {
+    static_assert(!detail::is_call<M>, "molt: a timer sends casts; this message has a reply");
+    return timer{host().send_every(abi_, molt_ref{to.bits}, period.count(), &message_of<M>(), &message)};
+  }
+  /// Whether the timer was pending and now will not fire any more.
   bool cancel(timer pending) { return host().cancel(abi_, pending.id) == 1; }
 
   /// Starts a server of a type of the running release, unsupervised; returns when its init has.
@@ -118,6 +181,77 @@ class context {
   result<void> stop(ref server, std::string_view why) {
     return detail::status_result(host().stop(abi_, molt_ref{server.bits}, std::string{why}.c_str()),
                                  "stopping a server");
+  }
+
+  /// Has this server handle `message` (by handle_continue, or handle_info) before anything else that waits for it.
+  /// Errors: overloaded.
+  template <class M>
+  result<void> continue_with(M message) {
+    static_assert(!detail::is_call<M>, "molt: this message has a reply, and nobody would get it");
+    return detail::status_result(host().continue_with(abi_, &message_of<M>(), &message), message_of<M>().name);
+  }
+  /// Ends this server after the running function, whose reply is still given. In init: the start is refused.
+  void stop_self(std::string_view why) { host().stop_self(abi_, std::string{why}.c_str()); }
+
+  // -- Watching others
+  /// Sends this server molt::down once when `other` ends; at once if it has. Empty: overloaded, or `other` is this
+  /// server. Survives upgrades of both.
+  molt::monitor monitor(ref other) { return molt::monitor{host().monitor(abi_, molt_ref{other.bits})}; }
+  /// Whether the monitor had not fired and now will not.
+  bool demonitor(molt::monitor pending) { return host().demonitor(abi_, pending.id) == 1; }
+  /// Ties this server's fate to another's: when one fails, so does the other, with the same reason, unless it handles
+  /// molt::exit_signal. Twice is once. Errors: no_such_server, overloaded, refused (itself).
+  result<void> link(ref other) {
+    return detail::status_result(host().link(abi_, molt_ref{other.bits}), "linking a server");
+  }
+  /// Errors: not_found.
+  result<void> unlink(ref other) {
+    return detail::status_result(host().unlink(abi_, molt_ref{other.bits}), "unlinking a server");
+  }
+
+  // -- Groups of servers. One that ends leaves.
+  /// Joins this server; twice is once. Errors: out_of_bounds.
+  result<void> join(std::string_view group) {
+    return detail::status_result(host().join(abi_, group.data(), group.size()), group);
+  }
+  /// Errors: not_found.
+  result<void> leave(std::string_view group) {
+    return detail::status_result(host().leave(abi_, group.data(), group.size()), group);
+  }
+  /// In no order.
+  [[nodiscard]] std::vector<ref> members(std::string_view group) {
+    std::vector<molt_ref> found(16);
+    for (;;) {
+      const std::size_t count = host().members(abi_, group.data(), group.size(), found.data(), found.size());
+      const bool all = count <= found.size();
+      found.resize(count);
+      if (all) break;
+    }
+    std::vector<ref> list;
+    list.reserve(found.size());
+    for (const molt_ref each : found) list.push_back(ref{each.bits});
+    return list;
+  }
+  /// Casts a copy to each member, itself too if it is one; for how many it was queued.
+  template <class M>
+  std::size_t cast_to_group(std::string_view group, const M& message) {
+    std::size_t queued = 0;
+    for (const ref each : members(group)) queued += static_cast<std::size_t>(static_cast<bool>(cast(each, M(message))));
+    return queued;
+  }
+
+  // -- Work that blocks
+  /// Runs `work()` on a thread where it may block, and sends the message that it returns to this server. `work` must
+  /// not use the context, and keeps its image loaded. When it throws, molt::offload_failed is sent instead.
+  /// Errors: overloaded, stopping.
+  template <class Work>
+  result<void> offload(Work work) {
+    return offload_job(detail::making_work<Work>{std::move(work)});
+  }
+  /// The same with `work(message)`, which fills in a message that is sent then.
+  template <class Work, class M>
+  result<void> offload(Work work, M message) {
+    return offload_job(detail::filling_work<Work, M>{std::move(work), std::move(message)});
   }
 
   /// Answers a deferred call. not_found: answered already, timed out or gone; harmless.
@@ -168,6 +302,12 @@ class context {
     const int status = start(abi_, what_text.c_str(), name_text.c_str(), &list, &started, &text);
     if (status != MOLT_OK) return detail::status_error(status, "starting " + what_text, &text);
     return ref{started.bits};
+  }
+
+  template <class Job>
+  result<void> offload_job(Job job) {
+    constexpr const molt_work& work = detail::work_constant<Job>;
+    return detail::status_result(host().offload(abi_, &work, &job), work.message->name);
   }
 
   template <class M>

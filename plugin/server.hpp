@@ -112,10 +112,13 @@ struct hook_signature<To (*)(From, Rest...) noexcept> : hook_signature<To (*)(Fr
 MOLT_DETAIL_MEMBER(handle_call);
 MOLT_DETAIL_MEMBER(handle_cast);
 MOLT_DETAIL_MEMBER(handle_info);
+MOLT_DETAIL_MEMBER(handle_continue);
 MOLT_DETAIL_MEMBER(handle_data);
 MOLT_DETAIL_MEMBER(init);
 MOLT_DETAIL_MEMBER(terminate);
 MOLT_DETAIL_MEMBER(self_check);
+MOLT_DETAIL_MEMBER(format_status);
+MOLT_DETAIL_MEMBER(config_change);
 MOLT_DETAIL_MEMBER(code_change);
 MOLT_DETAIL_MEMBER(code_change_down);
 MOLT_DETAIL_MEMBER(message_change);
@@ -157,21 +160,32 @@ constexpr auto deduced_info() {
   else
     return types<>{};
 }
+template <class S>
+constexpr auto deduced_continue() {
+  if constexpr (has_single_handle_continue<S>)
+    return types<typename signature<decltype(&S::handle_continue)>::message>{};
+  else
+    return types<>{};
+}
 
 template <class S>
 constexpr auto messages_of() {
   if constexpr (lists_messages<S>) {
     return typename S::messages{};
   } else {
-    static_assert(
-        (has_single_handle_call<S> || !has_handle_call<S>)&&(has_single_handle_cast<S> || !has_handle_cast<S>)&&(
-            has_single_handle_info<S> || !has_handle_info<S>),
-        "molt: this server has several handlers of one name: list what it handles, using messages = "
-        "molt::messages<add, reset>");
+    constexpr bool calls_known = has_single_handle_call<S> || !has_handle_call<S>;
+    constexpr bool casts_known = has_single_handle_cast<S> || !has_handle_cast<S>;
+    constexpr bool infos_known = has_single_handle_info<S> || !has_handle_info<S>;
+    constexpr bool continues_known = has_single_handle_continue<S> || !has_handle_continue<S>;
+    static_assert(calls_known && casts_known && infos_known && continues_known,
+                  "molt: this server has several handlers of one name: list what it handles, using messages = "
+                  "molt::messages<add, reset>");
     using calls = decltype(deduced_call<S>());
     using casts = decltype(deduced_cast<S>());
     using infos = decltype(deduced_info<S>());
-    return typename joined<typename joined<calls, casts>::list, infos>::list{};
+    using continues = decltype(deduced_continue<S>());
+    using first = typename joined<calls, casts>::list;
+    return typename joined<typename joined<first, infos>::list, continues>::list{};
   }
 }
 
@@ -193,6 +207,10 @@ concept takes_cast = requires(S& s, context& ctx, M& m) {
 template <class S, class M>
 concept takes_info = requires(S& s, context& ctx, M& m) {
   s.handle_info(ctx, std::move(m));
+};
+template <class S, class M>
+concept takes_continue = requires(S& s, context& ctx, M& m) {
+  s.handle_continue(ctx, std::move(m));
 };
 
 // -- Hooks: edges between schemas, found by trying each type of the history

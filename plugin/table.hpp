@@ -64,7 +64,9 @@ int cast_thunk(molt_context* c, void* state, void* payload, void*, molt_text* er
   try {
     context ctx{*c};
     auto view = view_access::make<S>(state);
-    if constexpr (takes_info<S, M>)
+    if constexpr (takes_continue<S, M>)
+      view.handle_continue(ctx, std::move(*static_cast<M*>(payload)));
+    else if constexpr (takes_info<S, M>)
       view.handle_info(ctx, std::move(*static_cast<M*>(payload)));
     else
       view.handle_cast(ctx, std::move(*static_cast<M*>(payload)));
@@ -97,7 +99,7 @@ constexpr molt_handler make_handler() {
                     "molt: this server lists a message with a reply and has no handler for it: add "
                     "`reply handle_call(molt::context&, const message&)`, public");
     }
-  } else if constexpr (takes_info<S, M> || takes_cast<S, M>) {
+  } else if constexpr (takes_continue<S, M> || takes_info<S, M> || takes_cast<S, M>) {
     handler.handle = &cast_thunk<S, M>;
   } else {
     static_assert(
@@ -256,6 +258,31 @@ int init_thunk(molt_context* c, const molt_arguments* given, void* state_storage
       ::new (state_storage) state();
     }
     return MOLT_OK;
+  } catch (const refused& why) {
+    copy_text(error, why.what());
+    return MOLT_REFUSED;
+  } catch (...) {
+    return caught_by_author(error);
+  }
+}
+
+template <class S>
+int format_status_thunk(const void* state, void* shown_storage, molt_text* error) {
+  using type = typename S::state_type;
+  try {
+    ::new (shown_storage) type(S::format_status(*static_cast<const type*>(state)));
+    return MOLT_OK;
+  } catch (...) {
+    return caught_by_author(error);
+  }
+}
+
+template <class S>
+int config_change_thunk(molt_context* c, void* state, const molt_arguments* now, molt_text* error) {
+  try {
+    context ctx{*c};
+    view_access::make<S>(state).config_change(ctx, arguments{*now});
+    return MOLT_OK;
   } catch (...) {
     return caught_by_author(error);
   }
@@ -313,6 +340,15 @@ constexpr void check_server() {
   static_assert(
       !has_self_check<S> || requires(const S& s) { s.self_check(); },
       "molt: self_check is `void self_check() const`, public, and throws if the state is broken");
+  static_assert(
+      !has_format_status<S> ||
+          requires(const typename S::state_type& now) {
+            { S::format_status(now) } -> std::same_as<typename S::state_type>;
+          },
+      "molt: format_status is `static state format_status(const state&)`, public: a copy that may be shown");
+  static_assert(
+      !has_config_change<S> || requires(S & s, context & ctx, const arguments& now) { s.config_change(ctx, now); },
+      "molt: config_change is `void config_change(molt::context&, const molt::arguments& now)`, public");
   if constexpr (S::molt_is_connection)
     static_assert(
         requires(S & s, context & ctx) {
@@ -355,6 +391,8 @@ constexpr molt_server_type make_server_type() {
   type.init = &init_thunk<S>;
   if constexpr (has_terminate<S>) type.terminate = &terminate_thunk<S>;
   if constexpr (has_self_check<S>) type.self_check = &self_check_thunk<S>;
+  if constexpr (has_format_status<S>) type.format_status = &format_status_thunk<S>;
+  if constexpr (has_config_change<S>) type.config_change = &config_change_thunk<S>;
   if constexpr (S::molt_is_connection) type.handle_data = &handle_data_thunk<S>;
   return type;
 }

@@ -33,7 +33,7 @@ struct reply_to {
   friend bool operator==(reply_to, reply_to) = default;
 };
 
-/// A pending `send_after`.
+/// A pending `send_after` or `send_every`.
 struct timer {
   std::uint64_t id = 0;
 
@@ -41,8 +41,47 @@ struct timer {
   friend bool operator==(timer, timer) = default;
 };
 
+/// A pending `ctx.monitor`.
+struct monitor {
+  std::uint64_t id = 0;
+
+  explicit operator bool() const noexcept { return id != 0; }
+  friend bool operator==(monitor, monitor) = default;
+};
+
 /// The reply of a call that answers nothing but "done".
 struct done {};
+
+// -- What the host sends. It and all images must agree on these: a change of one raises MOLT_ABI_VERSION.
+
+/// A monitored server has ended, or was not there to be monitored.
+struct down {
+  molt::ref ref{};
+  std::string name;  ///< under which it was registered; empty if it was not, or had ended before
+  std::string why;
+  bool failed = false;  ///< it threw, or was linked to one that failed
+  molt::monitor monitor{};
+};
+
+/// A linked server has ended. Only for servers that handle it (OTP's trap_exit); others fail with it, if it failed.
+struct exit_signal {
+  molt::ref ref{};
+  std::string name;
+  std::string why;
+  bool failed = false;
+};
+
+/// Offloaded work threw.
+struct offload_failed {
+  std::string message;  ///< the name of the message that is not coming
+  std::string why;
+};
+
+/// Thrown by init: the server does not start, and that is not a failure of its code.
+class refused : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
 
 /// What a lossy hook loses: the name by which an operator accepts it, and a sentence.
 struct loss {
