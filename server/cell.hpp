@@ -107,8 +107,8 @@ struct alignas(64) cell {
   std::atomic<std::uint32_t> pending_count;  // holder writes
   std::atomic<std::uint8_t> attention;
   std::atomic<std::uint8_t> scheduled;
-  bool has_deferred;  // holder: a token may be outstanding
-  std::uint8_t unused;
+  bool has_deferred;                  // holder: a token may be outstanding
+  std::atomic<std::uint8_t> related;  // a monitor, link or group may concern it (relations.hpp)
 };
 static_assert(sizeof(cell) == 64);
 

@@ -4,6 +4,7 @@
 //   engine_call.cpp       other calls, casts, running messages, leaving a server
 //   engine_wait.cpp       waiting for a reply, helping, deadlocks, holding a server
 //   engine_lifecycle.cpp  starting and ending servers, exit events
+//   engine_signals.cpp    what servers do beside messages: continue, stop, watch each other, offload
 //   engine_upgrade.cpp    the switch, sweep, suspend, rest, retire
 //   engine_host.cpp       the functions that plugins are given
 //   engine_children.cpp   what supervisors need beside start and stop
@@ -12,8 +13,10 @@
 #include "server/cell.hpp"
 #include "server/deferred.hpp"
 #include "server/gate.hpp"
+#include "server/offload_pool.hpp"
 #include "server/pool.hpp"
 #include "server/registry.hpp"
+#include "server/relations.hpp"
 #include "server/runtime.hpp"
 #include "server/thread_record.hpp"
 #include "server/timers.hpp"
@@ -132,12 +135,15 @@ struct engine {
   result<void> stop(molt_ref, std::string_view why, std::int64_t timeout_ns);
   /// Ends a server that the thread holds; afterwards the thread does not.
   void end_server(thread_record&, cell&, bool failed, std::string_view why);
-  void free_cell(thread_record&, cell&, int status, std::string_view text);
+  /// True: relations concern the server that was here.
+  bool free_cell(thread_record&, cell&, int status, std::string_view text);
   void drain_dead(thread_record&, cell&, int status, std::string_view text);
   void tell_exits(thread_record&);
   void stop_all();
-  void request_stop(molt_ref, std::string_view why);
-  bool take_stop_reason(molt_ref, std::string&);
+  void request_stop(molt_ref, std::string_view why, bool failed = false);
+  bool take_stop_reason(molt_ref, std::string& why, bool& failed);
+  result<void> change_config(molt_ref, const molt_arguments&, std::int64_t timeout_ns);
+  result<void> change_held(thread_record&, cell&, const molt_arguments&);
   [[nodiscard]] molt_ref ref_of(const cell&) const noexcept;
   [[nodiscard]] cell& running(const activation& each) const noexcept {
     return registry_.at(slot_of(each.context.self));
@@ -150,6 +156,28 @@ struct engine {
   result<void> drain_and_stop(molt_ref, std::string_view why, std::int64_t timeout_ns);
   void kill(molt_ref, std::string_view why);
   result<molt_ref> start_child(std::string_view supervisor, std::string_view name, const molt_arguments&);
+
+  // -- Signals (engine_signals.cpp). Those of a server are for the thread that holds it.
+  int continue_with(molt_ref self, const molt_message&, void* payload);
+  void stop_self(molt_ref self, std::string_view why);
+  static void divert(cell& held);  ///< until it is left, no call runs directly
+  std::uint64_t monitor(molt_ref self, molt_ref target);
+  int link(molt_ref self, molt_ref other);
+  int join(molt_ref self, std::string_view group);
+  int offload(molt_ref self, const molt_work&, void* work);
+  void run_offloaded(offloaded_job&);
+  /// Sets cell::related; false if the server has ended.
+  bool mark_related(molt_ref);
+  /// Tells those whom relations tie to a server that has ended.
+  void part(thread_record&, exit_event);
+  void send_down(thread_record&, molt_ref watcher, std::uint64_t monitor, const exit_event&);
+  void signal_exit(thread_record&, molt_ref linked, const exit_event&);
+  /// Sends what the host makes: not bounded by the mailbox, as relations and offloaded jobs are bounded themselves.
+  template <class M>
+  void send_signal(thread_record&, molt_ref to, M&&);
+  void push_signal(thread_record&, molt_ref to, envelope*);  ///< takes over the envelope
+  /// Null if there is no memory, or the plugin's code threw.
+  envelope* copy_cast(thread_record&, envelope&);
 
   // -- Upgrades (engine_upgrade.cpp)
   void switch_to(std::shared_ptr<const servers::release>);
@@ -185,6 +213,8 @@ struct engine {
   std::atomic<const switch_entry*> current_;
   timers timers_;
   deferred_calls deferred_;
+  relations relations_;
+  offload_pool offloads_;
   pool pool_;
 
   std::mutex switches_mutex_;
@@ -215,7 +245,11 @@ struct engine {
   std::atomic<std::uint64_t> unknown_{0};
   std::atomic<std::uint64_t> late_replies_{0};
   std::mutex stop_reasons_mutex_;
-  std::unordered_map<std::uint64_t, std::string> stop_reasons_;  // by reference, of servers whose attention says stop
+  struct stop_reason {
+    std::string why;
+    bool failed = false;
+  };
+  std::unordered_map<std::uint64_t, stop_reason> stop_reasons_;  // by reference, of servers whose attention says stop
 };
 
 /// A thread's root or nested activation; leaves the gate and tells exits when it is the root.

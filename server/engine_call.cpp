@@ -420,8 +420,9 @@ void engine::attend(thread_record& me, cell& left) {
     return;
   const auto wanted = left.attention.exchange(0, std::memory_order_seq_cst);
   std::string why;
-  if ((wanted & attention::stop) != 0 && take_stop_reason(ref_of(left), why)) {
-    end_server(me, left, false, why);
+  bool failed = false;
+  if ((wanted & attention::stop) != 0 && take_stop_reason(ref_of(left), why, failed)) {
+    end_server(me, left, failed, why);
     return;
   }
   if ((wanted & attention::hand_over) != 0) {
@@ -457,6 +458,8 @@ int engine::deliver_once(thread_record& me, molt_ref to, const char* data, std::
   int status = acquire(me, *held, generation_of(to), deadline_ns, false);
   suspended = status == MOLT_REFUSED;
   if (status != MOLT_OK) return status;
+  // What the server wants handled before anything else (continue_with) stands first.
+  if (held->pending != nullptr && !drain(me, *held, messages_per_turn, nullptr)) return MOLT_NO_SUCH_SERVER;
   bool ended = false;
   {
     frame here{*this, me, *held};

@@ -1,11 +1,13 @@
 // The functions that plugins are given. Each finds its runtime and server through the context's activation.
 #include "server/engine.hpp"
 
-#include <limits>
+#include <algorithm>
 
 namespace molt::servers {
 
 namespace {
+
+constexpr std::int64_t shortest_period_ns = 2'000'000;  // two ticks of the timers
 
 engine& owner(molt_context* context) noexcept { return *static_cast<const host_of_engine*>(context->host)->owner; }
 
@@ -84,7 +86,18 @@ std::uint64_t host_send_after(molt_context* context, molt_ref to, std::int64_t d
   thread_record& me = this_thread();
   envelope* const made = make_cast(me, *message, generation_of(to), payload);
   if (made == nullptr) return 0;
-  const std::uint64_t id = owner(context).timers_.add(to, delay_ns, made);
+  const std::uint64_t id = owner(context).timers_.add(to, delay_ns, 0, made);
+  if (id == 0) destroy_cast(me, made);
+  return id;
+}
+
+std::uint64_t host_send_every(molt_context* context, molt_ref to, std::int64_t period_ns, const molt_message* message,
+                              void* payload) {
+  thread_record& me = this_thread();
+  envelope* const made = make_cast(me, *message, generation_of(to), payload);
+  if (made == nullptr) return 0;
+  const auto period = std::max(period_ns, shortest_period_ns);
+  const std::uint64_t id = owner(context).timers_.add(to, period, period, made);
   if (id == 0) destroy_cast(me, made);
   return id;
 }
@@ -126,6 +139,45 @@ void host_log(molt_context* context, int level, const char* text, std::size_t si
 std::int64_t host_monotonic_ns(molt_context* context) { return owner(context).clock_.monotonic_ns(); }
 std::int64_t host_wall_clock_ns(molt_context* context) { return owner(context).clock_.wall_clock_ns(); }
 
+int host_continue_with(molt_context* context, const molt_message* message, void* payload) {
+  return owner(context).continue_with(context->self, *message, payload);
+}
+
+void host_stop_self(molt_context* context, const char* why) {
+  owner(context).stop_self(context->self, why != nullptr ? why : "");
+}
+
+std::uint64_t host_monitor(molt_context* context, molt_ref target) {
+  return owner(context).monitor(context->self, target);
+}
+
+int host_demonitor(molt_context* context, std::uint64_t monitor) {
+  return owner(context).relations_.demonitor(context->self, monitor) ? 1 : 0;
+}
+
+int host_link(molt_context* context, molt_ref other) { return owner(context).link(context->self, other); }
+
+int host_unlink(molt_context* context, molt_ref other) {
+  return owner(context).relations_.unlink(context->self, other) ? MOLT_OK : MOLT_NOT_FOUND;
+}
+
+int host_join(molt_context* context, const char* group, std::size_t size) {
+  return owner(context).join(context->self, {group, size});
+}
+
+int host_leave(molt_context* context, const char* group, std::size_t size) {
+  return owner(context).relations_.leave(context->self, {group, size}) ? MOLT_OK : MOLT_NOT_FOUND;
+}
+
+std::size_t host_members(molt_context* context, const char* group, std::size_t size, molt_ref* to,
+                         std::size_t capacity) {
+  return owner(context).relations_.members({group, size}, to, capacity);
+}
+
+int host_offload(molt_context* context, const molt_work* work, void* object) {
+  return owner(context).offload(context->self, *work, object);
+}
+
 }  // namespace
 
 host_of_engine make_host(engine& owner) noexcept {
@@ -149,6 +201,17 @@ host_of_engine make_host(engine& owner) noexcept {
   made.log = &host_log;
   made.monotonic_ns = &host_monotonic_ns;
   made.wall_clock_ns = &host_wall_clock_ns;
+  made.continue_with = &host_continue_with;
+  made.stop_self = &host_stop_self;
+  made.monitor = &host_monitor;
+  made.demonitor = &host_demonitor;
+  made.link = &host_link;
+  made.unlink = &host_unlink;
+  made.join = &host_join;
+  made.leave = &host_leave;
+  made.members = &host_members;
+  made.send_every = &host_send_every;
+  made.offload = &host_offload;
   made.start_child = &host_start_child;
   return made;
 }

@@ -36,8 +36,14 @@ engine::engine(options given)
                   push_cast(me, to, message);
                 else
                   destroy_cast(me, message);
+              },
+              [this](molt_ref to, envelope& message) -> envelope* {
+                if (find(to) == nullptr) return nullptr;
+                return copy_cast(this_thread(), message);
               }},
       deferred_{options_.deferred_max},
+      relations_{options_.relations_max},
+      offloads_{options_.offload_threads, options_.offload_max, [this](offloaded_job& job) { run_offloaded(job); }},
       pool_{options_.pool_threads, [this](cell& each) -> cell_detail& { return registry_.detail(each); },
             [this](cell& due) { turn(due); }} {
   timers_.start();
@@ -47,6 +53,7 @@ engine::engine(options given)
 engine::~engine() {
   stopping_ = true;
   timers_.stop();
+  offloads_.stop();
   stop_all();
   pool_.stop();
   thread_record& me = this_thread();
@@ -136,13 +143,23 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
     me.scratch.size = 0;
     status = type.abi().init(&here.context, &arguments, held.state, &me.scratch);
   }
+  std::erase_if(me.continuations, [&](const auto& each) { return each.server.bits == ref.bits; });
+  std::string why{status != MOLT_OK ? view(me.scratch) : std::string_view{}};
+  if (bool failed = false; status == MOLT_OK &&
+                           (held.attention.load(std::memory_order_relaxed) & attention::stop) != 0 &&
+                           take_stop_reason(ref, why, failed)) {
+    status = MOLT_REFUSED;
+    schema.destroy(held.state);
+  }
   if (status != MOLT_OK) {
-    const std::string why{view(me.scratch)};
+    const bool refused = status == MOLT_REFUSED;
     free_state(std::exchange(held.state, nullptr), schema);
     registry_.unname(held);
-    free_cell(me, held, MOLT_NO_SUCH_SERVER, "the server did not start");
-    return error{reason::hook_failed, "init of " + std::string{type.name()} +
-                                          (name.empty() ? "" : " \"" + std::string{name} + "\"") + ": " + why};
+    if (free_cell(me, held, MOLT_NO_SUCH_SERVER, "the server did not start"))
+      part(me, {ref, std::string{name}, std::string{type.name()}, !refused, why});
+    return error{refused ? reason::refused : reason::hook_failed,
+                 "init of " + std::string{type.name()} + (name.empty() ? "" : " \"" + std::string{name} + "\"") +
+                     (refused ? " refused: " : ": ") + why};
   }
   live_.fetch_add(1, std::memory_order_relaxed);
   leave_mailbox(me, held);
@@ -169,29 +186,67 @@ result<void> engine::stop(molt_ref ref, std::string_view why, std::int64_t timeo
   }
 }
 
-void engine::request_stop(molt_ref ref, std::string_view why) {
+result<void> engine::change_config(molt_ref ref, const molt_arguments& now, std::int64_t timeout_ns) {
+  thread_record& me = this_thread();
+  const activity here{*this, me};
+  cell* const held = find(ref);
+  if (held == nullptr) return error{reason::no_such_server, "the reference leads to no server"};
+  if (on_own_stack(me, *held))
+    return error{reason::would_deadlock, describe(*held) + " is running on this very thread"};
+  switch (acquire(me, *held, generation_of(ref), steady_ns() + timeout_ns, false)) {
+    case MOLT_OK:
+      return change_held(me, *held, now);
+    case MOLT_NO_SUCH_SERVER:
+      return error{reason::no_such_server, "the reference leads to no server"};
+    case MOLT_REFUSED:
+      return error{reason::busy, describe(*held) + " is suspended"};
+    default:
+      return error{reason::timeout, describe(*held) + " is still handling a message"};
+  }
+}
+
+result<void> engine::change_held(thread_record& me, cell& held, const molt_arguments& now) {
+  const std::string who = describe(held);
+  bool ended = false;
+  int status = MOLT_OK;
+  {
+    frame here{*this, me, held};
+    adopt_if_behind(held);
+    const molt_server_type& type = held.type.load(std::memory_order_relaxed)->abi();
+    me.scratch.size = 0;
+    if (type.config_change != nullptr)
+      status = finish_handled(me, here, type.config_change(&here.context, held.state, &now, &me.scratch), &me.scratch,
+                              ended);
+  }
+  if (!ended) leave_mailbox(me, held);
+  if (status == MOLT_OK) return ok();
+  return error{reason::hook_failed, "config_change of " + who + ": " + std::string{view(me.scratch)}};
+}
+
+void engine::request_stop(molt_ref ref, std::string_view why, bool failed) {
   thread_record& me = this_thread();
   cell* const target = find(ref);
   if (target == nullptr) return;
   {
     std::lock_guard lock{stop_reasons_mutex_};
-    stop_reasons_.emplace(ref.bits, why);
+    stop_reasons_.emplace(ref.bits, stop_reason{std::string{why}, failed});
   }
   target->attention.fetch_or(attention::stop, std::memory_order_seq_cst);
   fence::heavy();
   if (find(ref) == nullptr) {
     std::string unused;
-    take_stop_reason(ref, unused);
+    take_stop_reason(ref, unused, failed);
     return;
   }
   attend(me, *target);  // if nobody holds it
 }
 
-bool engine::take_stop_reason(molt_ref ref, std::string& why) {
+bool engine::take_stop_reason(molt_ref ref, std::string& why, bool& failed) {
   std::lock_guard lock{stop_reasons_mutex_};
   const auto found = stop_reasons_.find(ref.bits);
   if (found == stop_reasons_.end()) return false;
-  why = std::move(found->second);
+  why = std::move(found->second.why);
+  failed = found->second.failed;
   stop_reasons_.erase(found);
   return true;
 }
@@ -224,16 +279,18 @@ void engine::end_server(thread_record& me, cell& held, bool failed, std::string_
         release_call(me, unanswered);
     }
   std::string unused;
-  take_stop_reason(ref, unused);
+  bool unused_too = false;
+  take_stop_reason(ref, unused, unused_too);
   live_.fetch_sub(1, std::memory_order_relaxed);
   ended_.fetch_add(1, std::memory_order_relaxed);
   if (failed) failed_.fetch_add(1, std::memory_order_relaxed);
-  free_cell(me, held, status, text);
-  me.exits.push_back(std::move(event));
+  const bool related = free_cell(me, held, status, text);
+  me.exits.push_back(event);
   me.has_exits = true;
+  if (related) part(me, std::move(event));
 }
 
-void engine::free_cell(thread_record& me, cell& held, int status, std::string_view text) {
+bool engine::free_cell(thread_record& me, cell& held, int status, std::string_view text) {
   const auto next = std::max(word::generation(held.word.load(std::memory_order_relaxed)) + 1, 1U);
   held.type.store(nullptr, std::memory_order_relaxed);
   held.seen.store(nullptr, std::memory_order_relaxed);
@@ -241,7 +298,8 @@ void engine::free_cell(thread_record& me, cell& held, int status, std::string_vi
   held.has_deferred = false;
   registry_.detail(held).output = nullptr;
   held.word.store(word::make(next, condition::held, me.id),
-                  std::memory_order_release);  // from here on references are stale
+                  std::memory_order_seq_cst);                                     // from here on references are stale
+  const bool related = held.related.exchange(0, std::memory_order_seq_cst) != 0;  // see mark_related
   for (;;) {
     held.attention.store(0, std::memory_order_seq_cst);
     drain_dead(me, held, status, text);
@@ -255,6 +313,7 @@ void engine::free_cell(thread_record& me, cell& held, int status, std::string_vi
   }
   wake_acquirers();
   registry_.give_back(held);
+  return related;
 }
 
 void engine::drain_dead(thread_record& me, cell& held, int status, std::string_view text) {
@@ -326,6 +385,8 @@ statistics engine::stats() const {
   now.servers = live_.load();
   now.timers_pending = timers_.size();
   now.deferred_pending = deferred_.size();
+  now.relations = relations_.size();
+  now.offloaded_pending = offloads_.size();
   now.started = started_.load();
   now.ended = ended_.load();
   now.failed = failed_.load();

@@ -1,4 +1,5 @@
 #include "server/engine.hpp"
+#include "server/growing_sink.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -14,20 +15,6 @@ constexpr unsigned slice = 256;  // servers visited between two yields
 constexpr std::chrono::microseconds between_rounds{200};
 constexpr std::int64_t grace_slice_ns = 10'000'000;
 constexpr unsigned resume_attempts_max = 1000;
-
-/// A sink in the host's memory.
-struct growing_sink : molt_sink {
-  std::string bytes;
-  growing_sink() : molt_sink{nullptr, nullptr, &grow_bytes} {}
-  static int grow_bytes(molt_sink* self, std::size_t more) {
-    auto& mine = *static_cast<growing_sink*>(self);
-    const std::size_t used = self->cursor != nullptr ? static_cast<std::size_t>(self->cursor - mine.bytes.data()) : 0;
-    mine.bytes.resize(std::max<std::size_t>({used + more, mine.bytes.size() * 2, 256}));
-    self->cursor = mine.bytes.data() + used;
-    self->end = mine.bytes.data() + mine.bytes.size();
-    return MOLT_OK;
-  }
-};
 
 }  // namespace
 
@@ -238,6 +225,10 @@ std::string engine::what_waits(thread_record& me, const server_type& type) {
   const activity here{*this, me};
   if (deferred_.any([&](const call_envelope& call) { return image.contains(call.message); }))
     left = "a call whose reply is outstanding";
+  // In the order in which messages travel on: work makes them, timers send them, mailboxes hold them.
+  if (const auto message = offloads_.find([&](const molt_work& work) { return image.contains(&work); });
+      !message.empty())
+    left = "offloaded work for the message " + message;
   timers_.for_each([&](molt_ref to, envelope*& message) {
     if (!image.contains(message->message)) return;
     const cell* const receiver = find(to);
@@ -307,7 +298,7 @@ bool engine::move_off(thread_record& me, envelope*& message, const server_type* 
   } else {
     growing_sink to;
     status = old.payload->save(message->payload(), &to, &me.scratch);
-    molt_source from{to.bytes.data(), to.cursor};
+    molt_source from = to.written();
     if (status == MOLT_OK) status = handler->message->payload->load(made->payload(), &from, &me.scratch);
   }
   if (status != MOLT_OK) {

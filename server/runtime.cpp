@@ -75,6 +75,20 @@ void runtime::request_stop(molt_ref ref, std::string_view why) {
   engine_->request_stop(ref, why);
 }
 
+result<void> runtime::change_config(molt_ref ref, const arguments& now, std::chrono::nanoseconds timeout) {
+  return engine_->change_config(ref, c_arguments{now}.view(), timeout.count());
+}
+
+std::vector<molt_ref> runtime::members(std::string_view group) const {
+  std::vector<molt_ref> found(16);
+  for (;;) {
+    const std::size_t count = engine_->relations_.members(group, found.data(), found.size());
+    const bool all = count <= found.size();
+    found.resize(count);
+    if (all) return found;
+  }
+}
+
 molt_ref runtime::lookup(std::string_view name) const { return engine_->registry_.lookup(name); }
 
 std::shared_ptr<const server_type> runtime::type_of(molt_ref ref) const {

@@ -70,12 +70,15 @@ class connection_output {
 };
 
 struct options {
-  unsigned pool_threads = 0;             ///< 0: one per core
-  std::size_t servers_max = 1U << 22U;   ///< further starts are refused with out_of_bounds
-  std::size_t mailbox_max = 1U << 16U;   ///< messages waiting per server, at most 2^20; further ones are overloaded
-  std::size_t timers_max = 1U << 22U;    ///< pending timers; further ones are overloaded
-  std::size_t deferred_max = 1U << 16U;  ///< calls whose reply is outstanding; further ones are overloaded
-  unsigned nesting_max = 64;             ///< handlers on one stack; deeper calls go through the pool
+  unsigned pool_threads = 0;              ///< 0: one per core
+  std::size_t servers_max = 1U << 22U;    ///< further starts are refused with out_of_bounds
+  std::size_t mailbox_max = 1U << 16U;    ///< messages waiting per server, at most 2^20; further ones are overloaded
+  std::size_t timers_max = 1U << 22U;     ///< pending timers; further ones are overloaded
+  std::size_t deferred_max = 1U << 16U;   ///< calls whose reply is outstanding; further ones are overloaded
+  std::size_t relations_max = 1U << 22U;  ///< monitors, links and memberships; further ones are overloaded
+  unsigned offload_threads = 8;           ///< for work that blocks, started when needed
+  std::size_t offload_max = 1U << 14U;    ///< jobs waiting for such a thread; further ones are overloaded
+  unsigned nesting_max = 64;              ///< handlers on one stack; deeper calls go through the pool
   std::chrono::nanoseconds call_timeout = std::chrono::seconds{5};
   servers::clock* clock = nullptr;  ///< null: the machine's; otherwise outlives the runtime
   /// Where servers' and the runtime's own log lines go (level MOLT_LOG_...; `from` names the server, empty for the
@@ -110,6 +113,8 @@ struct statistics {
   std::size_t servers = 0;
   std::size_t timers_pending = 0;
   std::size_t deferred_pending = 0;
+  std::size_t relations = 0;          ///< monitors, links and memberships of groups
+  std::size_t offloaded_pending = 0;  ///< waiting or running
   std::uint64_t started = 0;
   std::uint64_t ended = 0;
   std::uint64_t failed = 0;            ///< of those ended, by a handler that threw
@@ -150,8 +155,8 @@ class runtime {
 
   // -- Servers
   /// Starts a server of a type of the current release; returns when init has.
-  /// Errors: not_found (no such type), already_exists (the name), hook_failed (init threw), out_of_bounds, refused,
-  /// stopping.
+  /// Errors: not_found (no such type), already_exists (the name), hook_failed (init threw), out_of_bounds, refused (by
+  /// init, or there is no release yet), stopping.
   result<molt_ref> start(std::string_view type, std::string_view name, const arguments&);
   /// The same with arguments that the caller holds.
   result<molt_ref> start(std::string_view type, std::string_view name, const molt_argument* given, std::size_t count);
@@ -167,7 +172,14 @@ class runtime {
   void kill(molt_ref, std::string_view why);
   /// Ends the server after the message that it is handling, if any; does not wait. A stale reference is ignored.
   void request_stop(molt_ref, std::string_view why);
+  /// Tells the server its new arguments (config_change, if it has one) at its next update point, on this thread; waits
+  /// for a running handler. Errors: no_such_server, timeout (still running), busy (suspended), hook_failed (it threw,
+  /// and the server has failed), would_deadlock.
+  result<void> change_config(molt_ref, const arguments& now,
+                             std::chrono::nanoseconds timeout = std::chrono::seconds{5});
   [[nodiscard]] molt_ref lookup(std::string_view name) const;
+  /// Of a group, in no order.
+  [[nodiscard]] std::vector<molt_ref> members(std::string_view group) const;
   /// The server's present type, shared; null if it is gone. Holding it keeps its image mapped.
   [[nodiscard]] std::shared_ptr<const server_type> type_of(molt_ref) const;
   [[nodiscard]] std::vector<server_info> servers() const;
@@ -202,8 +214,8 @@ class runtime {
   /// of `parts`.
   void for_each(const rest_guard&, unsigned part, unsigned parts, const std::function<void(resting_server&)>&);
   /// For code that never rests: waits until no server has `type` and no message, timer or deferred reply made by its
-  /// image is pending, then forgets it. Waiting messages and timers that the receiver's present type takes are
-  /// rewritten to it. Error: busy, with what still uses it.
+  /// image is pending and no work of its runs in the background, then forgets it. Waiting messages and timers that the
+  /// receiver's present type takes are rewritten to it. Error: busy, with what still uses it.
   result<void> retire(const server_type&, std::chrono::nanoseconds timeout);
 
   // -- Events

@@ -85,6 +85,22 @@ void server_type::index_handlers() {
   }
 }
 
+int server_type::show(const void* state, const std::function<void(const void*)>& look, molt_text* error) const {
+  if (abi_->format_status == nullptr) {
+    look(state);
+    return MOLT_OK;
+  }
+  const molt_schema& schema = *abi_->state;
+  void* const shown = allocate_state(schema);
+  const int status = abi_->format_status(state, shown, error);
+  if (status == MOLT_OK) {
+    look(shown);
+    schema.destroy(shown);
+  }
+  free_state(shown, schema);
+  return status;
+}
+
 const molt_handler* server_type::find(std::string_view message_name) const noexcept {
   for (std::uint32_t i = 0; i < abi_->handler_count; ++i)
     if (message_name == abi_->handlers[i].message->name) return &abi_->handlers[i];

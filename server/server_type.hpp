@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -54,6 +55,10 @@ class server_type : public std::enable_shared_from_this<server_type> {
     const slot& candidate = slots_[(key * multiplier_) >> shift_];
     return candidate.key == key ? candidate.handler : nullptr;
   }
+
+  /// Calls `look` with what may be shown of a state of this type: what its format_status makes of it, or the state
+  /// itself. The state must be held, or nobody's. Statuses: MOLT_THREW, and nothing was looked at.
+  int show(const void* state, const std::function<void(const void* shown)>& look, molt_text* error) const;
 
   using handle_function = int (*)(molt_context*, void* state, void* payload, void* reply_storage, molt_text* error);
   /// The function of a handler that answers when it returns; null if there is none. Mostly one load away from the type.

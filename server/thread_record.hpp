@@ -61,7 +61,17 @@ struct alignas(64) thread_record {
   void* worker = nullptr;  // the pool's
   envelope_cache envelopes;
   std::vector<exit_event> exits;  // to be told once no server is held
-  molt_text scratch;              // where callers want no text
+  // Ends whose monitors and links have not been seen to yet: one after the other, however long the chain of links.
+  std::vector<exit_event> departures;
+  bool departing = false;
+  // By server, what its present function has put before everything that waits.
+  struct continuation {
+    molt_ref server;
+    std::uint64_t handled;  // until then, so that it is known as the present one
+    envelope* last;
+  };
+  std::vector<continuation> continuations;
+  molt_text scratch;  // where callers want no text
   // Under the engine's waits_mutex_.
   cell* waiting_on = nullptr;
   call_envelope* waiting_for = nullptr;

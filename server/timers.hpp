@@ -1,30 +1,28 @@
-// Casts to be sent later: a hierarchical timing wheel, and the thread that turns it.
+// Casts to be sent later: timing wheels (timer_wheel.hpp), and the thread that turns them.
 //
-//   timer     event                       next
-//   free      add()                       pending (in a wheel's slot)
-//   pending   its time                    free; delivered as a cast
-//             cancel(id)                  free; not delivered
-//             take_if()                   free; handed to the caller (retire, shutdown)
+// There are several wheels, each with its mutex, and a thread that starts timers uses the one of its number: so
+// starting and cancelling seldom meet. A timer is never early and at most two ticks (2.1 ms) late, if the timers'
+// thread gets to run. An id says wheel, record and generation: one that leads nowhere is harmless.
 //
-// Four wheels of 256 slots: the first turns by ticks of 2^20 ns (1.05 ms), each further one by whole turns of the one
-// before; what lies beyond (52 days) waits in the last. A timer is never early and at most two ticks late, if the
-// thread gets to run. Starting and cancelling take constant time. An id is a slot and its generation: one that leads
-// nowhere is harmless.
+// Waking the thread: before it looks at the wheels it resets `changed_` and sets `sleeping_until_` to never; having
+// looked at all, to the first event. Whoever adds a timer does so first, then, if it is due before `sleeping_until_`,
+// sets `changed_`. So a timer that was not there when its wheel was looked at makes the thread look again.
 //
-// Threading: any thread. Deliveries are made by the timers' own thread, without the lock.
+// Threading: any thread. Deliveries are made by the timers' own thread, holding no wheel's mutex.
 #pragma once
 
 #include "server/clock.hpp"
-#include "server/envelope.hpp"
+#include "server/timer_wheel.hpp"
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 namespace molt::servers {
 
@@ -32,8 +30,9 @@ class timers {
  public:
   /// Sends the envelope as a cast, or drops it.
   using deliver_function = std::function<void(molt_ref to, envelope*)>;
+  using copy_function = timer_wheel::copy_function;
 
-  timers(clock&, std::size_t timers_max, deliver_function);
+  timers(clock&, std::size_t timers_max, deliver_function, copy_function);
   ~timers() { stop(); }
   timers(const timers&) = delete;
   timers& operator=(const timers&) = delete;
@@ -42,53 +41,45 @@ class timers {
   /// Ends the thread; pending timers stay.
   void stop();
 
-  /// Takes over the envelope unless it returns 0 (full, or stopping).
-  std::uint64_t add(molt_ref to, std::int64_t delay_ns, envelope*);
+  /// Takes over the envelope unless it returns 0 (full, or stopping). `period_ns` 0: once, else at least 2^20.
+  std::uint64_t add(molt_ref to, std::int64_t delay_ns, std::int64_t period_ns, envelope*);
   /// The envelope if the timer was pending, else null.
   envelope* cancel(std::uint64_t id);
-  /// Visits each pending timer under the lock; the function may replace the envelope or take it away by setting null.
+  /// Visits each pending timer; the function may replace the envelope or take it away by setting null. What is not
+  /// visited has been delivered when this returns.
   void for_each(const std::function<void(molt_ref to, envelope*&)>&);
-  [[nodiscard]] std::size_t size() const;
+  [[nodiscard]] std::size_t size() const noexcept { return pending_.load(std::memory_order_relaxed); }
 
  private:
-  static constexpr unsigned wheels = 4;
-  static constexpr unsigned slots = 256;
-  static constexpr unsigned tick_shift = 20;
-  static constexpr std::uint32_t none = 0xffffffff;
+  static constexpr unsigned shard_bits = 3;
+  static constexpr unsigned shards = 1U << shard_bits;
 
-  struct timer {
-    envelope* message = nullptr;  // null: free
-    molt_ref to{};
-    std::uint64_t due_tick = 0;
-    std::uint32_t generation = 1;
-    std::uint32_t next = none;
-    std::uint32_t previous = none;  // or none: first of its slot
-    std::uint32_t slot = 0;         // wheel * slots + slot
+  struct alignas(64) shard {
+    explicit shard(std::int64_t now_ns) : wheel{now_ns} {}
+    std::mutex mutex;
+    timer_wheel wheel;
   };
 
   void run();
-  void insert(std::uint32_t index);
-  void unlink(std::uint32_t index);
-  envelope* release(std::uint32_t index);
-  void turn_to(std::uint64_t tick, std::vector<std::pair<molt_ref, envelope*>>& due);
-  void cascade(unsigned wheel);
-  [[nodiscard]] std::uint64_t next_event_tick() const;
+  bool deliver_due();
+  void tell();
+  void sleep();
 
   clock& clock_;
   const std::size_t timers_max_;
   const deliver_function deliver_;
+  const copy_function copy_;
+  std::array<std::unique_ptr<shard>, shards> shards_;
+  std::atomic<std::size_t> pending_{0};
 
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<timer> timers_;
-  std::uint32_t unused_ = none;  // chained by next
-  std::size_t pending_ = 0;
-  std::array<std::uint32_t, wheels * slots> first_;
-  std::array<std::array<std::uint64_t, slots / 64>, wheels> occupied_{};
-  std::uint64_t now_tick_ = 0;  // all due up to and including it are out
-  std::uint64_t sleeping_until_ = 0;
-  bool changed_flag_ = false;
-  bool stopping_ = false;
+  std::mutex delivery_mutex_;  // from taking what is due until it is delivered; before any wheel's
+  timer_wheel::due_list due_;
+
+  std::atomic<std::uint64_t> sleeping_until_{timer_wheel::never};  // a tick
+  std::atomic<bool> changed_{false};
+  std::atomic<bool> stopping_{false};
+  std::mutex sleep_mutex_;
+  std::condition_variable woken_;
   std::thread thread_;
 };
 

@@ -228,11 +228,13 @@ TEST(timers, agree_with_a_sorted_list) {
   std::vector<std::int64_t> fired;
   static constexpr molt_schema no_payload{0, "", "", 1, 1, 0, 0, nullptr, nullptr, [](void*) {}, [](void*, void*) {}};
   static constexpr molt_message message{"m", 1, &no_payload, nullptr};
-  timers wheel{time, 1U << 20U, [&](molt_ref to, envelope* made) {
+  timers wheel{time, 1U << 20U,
+               [&](molt_ref to, envelope* made) {
                  destroy_cast(this_thread(), made);
                  std::lock_guard lock{mutex};
                  fired.push_back(static_cast<std::int64_t>(to.bits));
-               }};
+               },
+               [](molt_ref, envelope&) -> envelope* { return nullptr; }};
   wheel.start();
   std::map<std::uint64_t, std::int64_t> pending;  // id, due
   std::size_t expected = 0;
@@ -242,8 +244,8 @@ TEST(timers, agree_with_a_sorted_list) {
       const auto delay = static_cast<std::int64_t>(random() % (std::uint64_t{1} << magnitude));
       const auto due = time.monotonic_ns() + delay;
       char payload = 0;
-      const auto id =
-          wheel.add(molt_ref{static_cast<std::uint64_t>(due)}, delay, make_cast(this_thread(), message, 1, &payload));
+      const auto id = wheel.add(molt_ref{static_cast<std::uint64_t>(due)}, delay, 0,
+                                make_cast(this_thread(), message, 1, &payload));
       ASSERT_NE(id, 0U);
       pending[id] = due;
     }
