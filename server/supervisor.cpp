@@ -1,217 +1,320 @@
 #include "server/supervisor.hpp"
 
-#include "base/assert.hpp"
+#include "server/child_stop.hpp"
+#include "server/supervision_tree.hpp"
 
 #include <algorithm>
-#include <condition_variable>
-#include <deque>
-#include <mutex>
-#include <optional>
-#include <thread>
 #include <utility>
 
 namespace molt::servers {
 
-class supervisor::implementation {
- public:
-  implementation(runtime& of, std::function<void(std::string_view)> gave_up)
-      : runtime_{of}, gave_up_{std::move(gave_up)}, thread_{[this] { run(); }} {}
+supervisor::implementation::implementation(runtime& of, std::function<void(std::string_view)> gave_up)
+    : runtime_{of},
+      gave_up_{std::move(gave_up)},
+      dynamic_{
+          std::make_shared<dynamic_children>(of, [this](dynamic_children::wanted lost) { post(std::move(lost)); })},
+      thread_{[this] { run(); }} {
+  root_.name = root_supervisor;
+  publish_names();
+  runtime_.starts_children(dynamic_);
+}
 
-  ~implementation() {
-    static_cast<void>(stop("its supervisor goes"));
-    {
-      std::lock_guard lock{queue_mutex_};
-      ending_ = true;
-      queue_changed_.notify_one();
-    }
-    thread_.join();
-  }
-
-  result<void> start(supervisor_spec spec) {
-    std::lock_guard lock{mutex_};
-    if (now_ == status::running) return error{reason::already_exists, "the supervisor has been started"};
-    MOLT_CHECK(check(spec));
-    children_.clear();
-    restarts_.clear();
-    now_ = status::running;
-    settings_ = std::move(spec);
-    for (auto& each : std::exchange(settings_.children, {})) {
-      children_.push_back({std::move(each), {}, 0});
-      if (auto started = start_child(children_.back()); !started) {
-        static_cast<void>(stop_all("another child did not start"));
-        now_ = status::stopped;
-        return std::move(started).error();
-      }
-    }
-    return ok();
-  }
-
-  result<void> stop(std::string_view why) {
-    std::lock_guard lock{mutex_};
-    if (now_ == status::running) now_ = status::stopped;
-    return stop_all(why);
-  }
-
-  result<void> update(supervisor_spec spec) {
-    std::lock_guard lock{mutex_};
-    if (now_ != status::running) return error{reason::stopping, "the supervisor does not run"};
-    MOLT_CHECK(check(spec));
-    auto wanted = std::exchange(spec.children, {});
-    settings_ = std::move(spec);
-    std::optional<error> failed;
-    const auto find_in = [](auto& list, std::string_view name) {
-      return std::find_if(list.begin(), list.end(), [&](const auto& each) { return name_of(each) == name; });
-    };
-    for (auto each = children_.rbegin(); each != children_.rend(); ++each) {
-      const auto kept = find_in(wanted, each->spec.name);
-      if (kept != wanted.end() && kept->type == each->spec.type) continue;
-      auto stopped = stop_child(
-          *each, kept == wanted.end() ? "it is not in the new release" : "its type is another in the new release");
-      if (!stopped && !failed) failed = std::move(stopped).error();
-    }
-    std::vector<child> next;
-    for (auto& each : wanted) {
-      const auto before = find_in(children_, each.name);
-      const bool stays = before != children_.end() && before->spec.type == each.type;
-      if (stays) {
-        next.push_back({std::move(each), before->ref, before->restarts});
-        continue;
-      }
-      next.push_back({std::move(each), {}, 0});
-      if (auto started = start_child(next.back()); !started && !failed) failed = std::move(started).error();
-    }
-    children_ = std::move(next);
-    if (failed) return *std::move(failed);
-    return ok();
-  }
-
-  void ended(const exit_event& event) {
+supervisor::implementation::~implementation() {
+  runtime_.starts_children(nullptr);
+  static_cast<void>(stop("its supervisor goes"));
+  {
     std::lock_guard lock{queue_mutex_};
-    queue_.push_back({event.ref, event.failed, event.why});
+    ending_ = true;
     queue_changed_.notify_one();
   }
+  thread_.join();
+}
 
-  std::vector<child_info> children() const {
-    std::lock_guard lock{mutex_};
-    std::vector<child_info> all;
-    for (const auto& each : children_) all.push_back({each.spec.name, each.spec.type, each.ref, each.restarts});
-    return all;
+// ---- Starting and stopping
+
+result<void> supervisor::implementation::start(supervisor_spec spec) {
+  std::lock_guard lock{operation_};
+  if (root_.running) return error{reason::already_exists, "the supervisor has been started"};
+  MOLT_CHECK(check(spec));
+  leaving_.clear();
+  before_update_.reset();
+  if (spec.strategy != strategy::dynamic) root_.group.reset();
+  spec_ = std::make_shared<const supervisor_spec>(std::move(spec));
+  return start_node(root_, *spec_);
+}
+
+/// Anew: with the children that its spec gives it. When one does not start, those that did are stopped.
+result<void> supervisor::implementation::start_node(node& at, const supervisor_spec& spec) {
+  {
+    std::lock_guard lock{data_};
+    settle_node(at, spec);
+    make_children(at, spec);
+    at.restarts.clear();
+    at.running = true;
   }
+  publish_names();
+  if (at.group != nullptr) dynamic_->open(at.group);
+  for (const auto& each : at.children) {
+    auto started = start_one(*each);
+    if (started) continue;
+    static_cast<void>(stop_node(at, "another child did not start", leave::at_once));
+    return started;
+  }
+  return ok();
+}
 
- private:
-  enum class status { stopped, running, gave_up };
-  struct child {
-    child_spec spec;
-    molt_ref ref{};
-    unsigned restarts = 0;
-  };
-  struct end {
-    molt_ref ref{};
-    bool failed = false;
+result<void> supervisor::implementation::start_one(child& each) {
+  each.wanted = false;
+  return each.below != nullptr ? start_node(*each.below, *each.spec.supervisor) : start_server(each);
+}
+
+result<void> supervisor::implementation::start_server(child& each) {
+  {
+    std::lock_guard lock{data_};
+    ++starting_;
+  }
+  auto started = runtime_.start(each.spec.type, each.spec.name, each.spec.arguments);
+  std::lock_guard lock{data_};
+  --starting_;
+  if (!started) return std::move(started).error().with("starting " + each.spec.name);
+  each.ref = *started;
+  refs_[each.ref.bits] = &each;
+  return ok();
+}
+
+/// From here on its exit is a stranger's.
+molt_ref supervisor::implementation::take_ref(child& each) {
+  std::lock_guard lock{data_};
+  refs_.erase(each.ref.bits);
+  return std::exchange(each.ref, {});
+}
+
+result<void> supervisor::implementation::stop_one(child& each, std::string_view why, leave how) {
+  if (each.below != nullptr) return stop_node(*each.below, why, how);
+  const molt_ref ref = take_ref(each);
+  if (ref.bits == 0) return ok();
+  auto stopped = stop_child_server(runtime_, ref, why, each.spec.shutdown, how == leave::drained);
+  if (stopped) return ok();
+  return std::move(stopped).error().with("stopping " + each.spec.name);
+}
+
+result<void> supervisor::implementation::stop_node(node& at, std::string_view why, leave how) {
+  {
+    std::lock_guard lock{data_};
+    at.running = false;
+  }
+  result<void> all = ok();
+  if (at.group != nullptr)
+    if (auto stopped = dynamic_->stop(*at.group, why, how == leave::drained); !stopped)
+      all = std::move(stopped).error().with("stopping " + at.name);
+  for (auto each = at.children.rbegin(); each != at.children.rend(); ++each)
+    if (auto stopped = stop_one(**each, why, how); !stopped && all) all = std::move(stopped);
+  return all;
+}
+
+result<void> supervisor::implementation::stop(std::string_view why) {
+  std::lock_guard lock{operation_};
+  auto stopped = stop_node(root_, why, leave::at_once);
+  if (auto left = stop_leaving(); !left && stopped) stopped = std::move(left);
+  before_update_.reset();
+  return stopped;
+}
+
+// ---- Ends
+
+void supervisor::implementation::child_ended(const exit_event& told) {
+  if (dynamic_->ended(told)) return;
+  {
+    std::lock_guard lock{data_};
+    if (starting_ == 0 && !refs_.contains(told.ref.bits)) return;
+  }
+  post(ended_server{told.ref, told.failed, told.why});
+}
+
+void supervisor::implementation::post(event happened) {
+  std::lock_guard lock{queue_mutex_};
+  queue_.push_back(std::move(happened));
+  queue_changed_.notify_one();
+}
+
+void supervisor::implementation::run() {
+  std::unique_lock lock{queue_mutex_};
+  for (;;) {
+    queue_changed_.wait(lock, [&] { return ending_ || !queue_.empty(); });
+    if (ending_) return;
+    event next = std::move(queue_.front());
+    queue_.pop_front();
+    lock.unlock();
     std::string why;
-  };
-
-  static std::string_view name_of(const child& each) { return each.spec.name; }
-  static std::string_view name_of(const child_spec& each) { return each.name; }
-
-  static result<void> check(const supervisor_spec& spec) {
-    for (auto each = spec.children.begin(); each != spec.children.end(); ++each) {
-      if (each->name.empty()) return error{reason::invalid_argument, "a supervised server without a name"};
-      if (std::any_of(spec.children.begin(), each, [&](const auto& before) { return before.name == each->name; }))
-        return error{reason::invalid_argument, "two supervised servers are named " + each->name};
+    {
+      std::lock_guard operation{operation_};
+      why = attend(next);
     }
-    return ok();
+    if (!why.empty() && gave_up_) gave_up_(why);
+    lock.lock();
   }
+}
 
-  result<void> start_child(child& wanted) {
-    auto started = runtime_.start(wanted.spec.type, wanted.spec.name, wanted.spec.arguments);
-    if (!started) return std::move(started).error().with("starting " + wanted.spec.name);
-    wanted.ref = *started;
-    return ok();
-  }
+/// Not empty: why the root has given up. So with those below.
+std::string supervisor::implementation::attend(event& happened) {
+  if (auto* const server = std::get_if<ended_server>(&happened)) return attend_server(*server);
+  return attend_dynamic(std::get<dynamic_children::wanted>(happened));
+}
 
-  result<void> stop_child(child& unwanted, std::string_view why) {
-    const molt_ref ref = std::exchange(unwanted.ref, {});  // its exit event is then a stranger's
-    if (ref.bits == 0) return ok();
-    auto stopped = runtime_.stop(ref, why, unwanted.spec.shutdown);
-    if (stopped || stopped.error().why() == reason::no_such_server) return ok();
-    runtime_.request_stop(ref, why);  // as soon as its handler returns
-    return std::move(stopped).error().with("stopping " + unwanted.spec.name);
-  }
-
-  result<void> stop_all(std::string_view why) {
-    std::optional<error> failed;
-    for (auto each = children_.rbegin(); each != children_.rend(); ++each)
-      if (auto stopped = stop_child(*each, why); !stopped && !failed) failed = std::move(stopped).error();
-    if (failed) return *std::move(failed);
-    return ok();
-  }
-
-  void run() {
-    std::unique_lock lock{queue_mutex_};
-    for (;;) {
-      queue_changed_.wait(lock, [&] { return ending_ || !queue_.empty(); });
-      if (ending_) return;
-      const end next = std::move(queue_.front());
-      queue_.pop_front();
-      lock.unlock();
-      if (const auto why = attend(next); !why.empty() && gave_up_) gave_up_(why);
-      lock.lock();
-    }
-  }
-
-  // Restarts, and says why the supervisor gives up if it does.
-  std::string attend(const end& ended_child) {
-    std::lock_guard lock{mutex_};
-    if (now_ != status::running) return {};
-    const auto found = std::find_if(children_.begin(), children_.end(), [&](const child& each) {
-      return each.ref.bits != 0 && each.ref.bits == ended_child.ref.bits;
-    });
-    if (found == children_.end()) return {};
+std::string supervisor::implementation::attend_server(const ended_server& ended) {
+  child* found = nullptr;
+  {
+    std::lock_guard lock{data_};
+    const auto place = refs_.find(ended.ref.bits);
+    if (place == refs_.end()) return {};
+    found = place->second;
+    refs_.erase(place);
     found->ref = {};
-    if (found->spec.restart == restart::temporary) {
-      children_.erase(found);
-      return {};
-    }
-    if (found->spec.restart == restart::transient && !ended_child.failed) return {};
-    std::string why = ended_child.why;
-    for (;;) {
-      if (too_many_restarts()) {
-        now_ = status::gave_up;
-        static_cast<void>(stop_all("its supervisor has given up"));
-        return "more than " + std::to_string(settings_.intensity) + " restarts in " +
-               std::to_string(settings_.period.count()) + " ms; the last for " + found->spec.name + ": " + why;
-      }
-      ++found->restarts;
-      auto started = start_child(*found);
-      if (started || started.error().why() == reason::stopping) return {};
-      why = started.error().text();
-    }
   }
+  return react(*found, ended.failed, ended.why);
+}
 
-  bool too_many_restarts() {
-    const auto now = std::chrono::steady_clock::now();
-    while (!restarts_.empty() && now - restarts_.front() > settings_.period) restarts_.pop_front();
-    if (restarts_.size() >= settings_.intensity) return true;
-    restarts_.push_back(now);
-    return false;
+std::string supervisor::implementation::attend_dynamic(dynamic_children::wanted& lost) {
+  if (!dynamic_->is_current(lost)) return {};
+  node& at = *lost.group->owner;
+  for (;;) {
+    if (too_many_restarts(at))
+      return escalate(at, give_up(at, lost.words.name().empty() ? "a child" : lost.words.name(), lost.why));
+    auto started = dynamic_->restart(lost);
+    if (started || started.error().why() == reason::stopping) return {};
+    lost.why = started.error().text();
   }
+}
 
-  runtime& runtime_;
-  const std::function<void(std::string_view)> gave_up_;
+std::string supervisor::implementation::react(child& ended, bool failed, std::string why) {
+  const bool again = ended.spec.restart == restart::permanent || (ended.spec.restart == restart::transient && failed);
+  if (ended.parent == nullptr) {  // leaving; if the update is undone, it comes back
+    ended.wanted = again;
+    return {};
+  }
+  if (ended.spec.restart == restart::temporary) {
+    forget(ended);
+    return {};
+  }
+  node& at = *ended.parent;
+  if (!again || !at.running) return {};
+  auto gave_up = restart(at, ended, std::move(why));
+  return gave_up.empty() ? std::string{} : escalate(at, std::move(gave_up));
+}
 
-  mutable std::mutex mutex_;  // one operation at a time
-  status now_ = status::stopped;
-  supervisor_spec settings_;  // without its children
-  std::vector<child> children_;
-  std::deque<std::chrono::steady_clock::time_point> restarts_;  // within the last period, at most `intensity`
+std::string supervisor::implementation::escalate(node& gave_up, std::string why) {
+  return gave_up.self == nullptr ? why : react(*gave_up.self, true, std::move(why));
+}
 
-  std::mutex queue_mutex_;
-  std::condition_variable queue_changed_;
-  std::deque<end> queue_;
-  bool ending_ = false;
-  std::thread thread_;
-};
+std::string supervisor::implementation::give_up(node& at, std::string_view child_name, std::string_view why) {
+  std::string text = at.self != nullptr ? "the supervisor " + at.name + " has given up: " : "";
+  text += "more than " + std::to_string(at.intensity) + " restarts in " + std::to_string(at.period.count()) +
+          " ms; the last for " + std::string{child_name} + ": " + std::string{why};
+  static_cast<void>(stop_node(at, "its supervisor has given up", leave::at_once));
+  return text;
+}
+
+bool supervisor::implementation::too_many_restarts(node& at) {
+  const auto now = std::chrono::steady_clock::now();
+  while (!at.restarts.empty() && now - at.restarts.front() > at.period) at.restarts.pop_front();
+  if (at.restarts.size() >= at.intensity) return true;
+  at.restarts.push_back(now);
+  return false;
+}
+
+void supervisor::implementation::count_restart(child& again) {
+  std::lock_guard lock{data_};
+  ++again.restarts;
+}
+
+std::string supervisor::implementation::restart(node& at, child& ended, std::string why) {
+  child* failing = &ended;
+  for (;;) {
+    if (too_many_restarts(at)) return give_up(at, failing->spec.name, why);
+    std::size_t first = 0;
+    if (at.strategy != strategy::one_for_all)
+      while (at.children[first].get() != failing) ++first;
+    if (at.strategy == strategy::one_for_one) count_restart(*failing);
+    auto started = at.strategy == strategy::one_for_one ? start_one(*failing) : restart_from(at, first, failing);
+    if (started || started.error().why() == reason::stopping) return {};
+    why = started.error().text();
+  }
+}
+
+/// Stops and starts all from `first` on. `failing` becomes the one that does not start.
+result<void> supervisor::implementation::restart_from(node& at, std::size_t first, child*& failing) {
+  for (std::size_t i = at.children.size(); i-- > first;) {
+    child& each = *at.children[i];
+    static_cast<void>(stop_one(each, "its supervisor starts its children again", leave::at_once));
+    if (each.spec.restart == servers::restart::temporary) forget(each);
+  }
+  for (std::size_t i = first; i < at.children.size(); ++i) {
+    failing = at.children[i].get();
+    count_restart(*failing);
+    MOLT_CHECK(start_one(*failing));
+  }
+  return ok();
+}
+
+// ---- Children at run time
+
+result<molt_ref> supervisor::implementation::start_child(std::string_view under, child_spec spec) {
+  std::lock_guard lock{operation_};
+  MOLT_TRY(node* const at, find_node(under));
+  if (at->strategy == strategy::dynamic)
+    return error{reason::refused, "the supervisor " + at->name + " is dynamic: its children have no specs"};
+  if (!at->running) return error{reason::stopping, "the supervisor " + at->name + " does not run"};
+  supervisor_spec alone;
+  alone.children.push_back(spec);
+  MOLT_CHECK(check(alone));
+  if (contains(root_, spec.name)) return error{reason::already_exists, "a child named " + spec.name + " exists"};
+  {
+    std::lock_guard data{data_};
+    at->children.push_back(make_child(spec, *at));
+    at->children.back()->added = true;
+  }
+  child& added = *at->children.back();
+  if (auto started = start_one(added); !started) {
+    forget(added);
+    return std::move(started).error();
+  }
+  return added.ref;
+}
+
+result<void> supervisor::implementation::terminate_child(std::string_view under, std::string_view name) {
+  std::lock_guard lock{operation_};
+  MOLT_TRY(child* const found, find_child(under, name));
+  auto stopped = stop_one(*found, "terminated", leave::at_once);
+  if (found->spec.restart == restart::temporary) forget(*found);
+  return stopped;
+}
+
+result<void> supervisor::implementation::terminate_child(std::string_view under, molt_ref ref) {
+  std::lock_guard lock{operation_};
+  MOLT_TRY(node* const at, find_node(under));
+  if (at->group == nullptr) return error{reason::refused, "the supervisor " + at->name + " is not dynamic"};
+  return dynamic_->terminate(*at->group, ref, "terminated");
+}
+
+result<molt_ref> supervisor::implementation::restart_child(std::string_view under, std::string_view name) {
+  std::lock_guard lock{operation_};
+  MOLT_TRY(child* const found, find_child(under, name));
+  if (!found->parent->running)
+    return error{reason::stopping, "the supervisor " + found->parent->name + " does not run"};
+  if (runs(*found)) return error{reason::already_exists, found->spec.name + " runs"};
+  MOLT_CHECK(start_one(*found));
+  return found->ref;
+}
+
+result<void> supervisor::implementation::delete_child(std::string_view under, std::string_view name) {
+  std::lock_guard lock{operation_};
+  MOLT_TRY(child* const found, find_child(under, name));
+  if (runs(*found)) return error{reason::busy, found->spec.name + " runs", "terminate it first"};
+  forget(*found);
+  return ok();
+}
+
+// ---- The outside
 
 supervisor::supervisor(runtime& of, std::function<void(std::string_view)> gave_up)
     : implementation_{std::make_unique<implementation>(of, std::move(gave_up))} {}
@@ -219,8 +322,46 @@ supervisor::~supervisor() = default;
 
 result<void> supervisor::start(supervisor_spec spec) { return implementation_->start(std::move(spec)); }
 result<void> supervisor::stop(std::string_view why) { return implementation_->stop(why); }
-result<void> supervisor::update(supervisor_spec spec) { return implementation_->update(std::move(spec)); }
-void supervisor::child_ended(const exit_event& event) { implementation_->ended(event); }
+result<void> supervisor::begin_update(supervisor_spec next) { return implementation_->begin_update(std::move(next)); }
+result<void> supervisor::finish_update(std::vector<changed_arguments>* changed) {
+  return implementation_->finish_update(changed);
+}
+result<void> supervisor::undo_update() { return implementation_->undo_update(); }
+result<void> supervisor::update(supervisor_spec next) {
+  MOLT_CHECK(implementation_->begin_update(std::move(next)));
+  return implementation_->finish_update(nullptr);
+}
+
+result<molt_ref> supervisor::start_child(std::string_view under, child_spec spec) {
+  return implementation_->start_child(under, std::move(spec));
+}
+result<molt_ref> supervisor::start_child(std::string_view under, std::string_view name, const arguments& given) {
+  std::vector<molt_argument> items;
+  items.reserve(given.size());
+  for (const auto& [key, value] : given) items.push_back({key.c_str(), value.c_str()});
+  return implementation_->dynamic().start_child(under, name, {items.data(), items.size()});
+}
+result<void> supervisor::terminate_child(std::string_view under, std::string_view child) {
+  return implementation_->terminate_child(under, child);
+}
+result<void> supervisor::terminate_child(std::string_view under, molt_ref child) {
+  return implementation_->terminate_child(under, child);
+}
+result<molt_ref> supervisor::restart_child(std::string_view under, std::string_view child) {
+  return implementation_->restart_child(under, child);
+}
+result<void> supervisor::delete_child(std::string_view under, std::string_view child) {
+  return implementation_->delete_child(under, child);
+}
+
+result<std::vector<child_info>> supervisor::which_children(std::string_view under) const {
+  return implementation_->which_children(under);
+}
+result<child_count> supervisor::count_children(std::string_view under) const {
+  return implementation_->count_children(under);
+}
 std::vector<child_info> supervisor::children() const { return implementation_->children(); }
+std::string supervisor::supervisor_of(molt_ref ref) const { return implementation_->supervisor_of(ref); }
+void supervisor::child_ended(const exit_event& event) { implementation_->child_ended(event); }
 
 }  // namespace molt::servers

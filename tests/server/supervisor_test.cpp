@@ -1,6 +1,6 @@
 #include "server/supervisor.hpp"
 
-#include "tests/server/cell_servers.hpp"
+#include "tests/server/supervised.hpp"
 
 #include <gmock/gmock.h>
 
@@ -10,47 +10,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using worker::add;
-
-struct supervised {
-  supervised()
-      : keeper{on, [this](std::string_view why) {
-                 std::lock_guard lock{mutex};
-                 gave_up = why;
-               }} {
-    auto made = std::make_shared<test_release>();
-    made->add<"worker", worker::server>();
-    on.on_exit([this](const exit_event& event) {
-      keeper.child_ended(event);
-      std::lock_guard lock{mutex};
-      order.push_back(event.name);
-    });
-    on.switch_to(made);
-  }
-  ~supervised() { static_cast<void>(keeper.stop("test over")); }
-  std::string reason_given() {
-    std::lock_guard lock{mutex};
-    return gave_up;
-  }
-  std::vector<std::string> ended() {
-    std::lock_guard lock{mutex};
-    return order;
-  }
-  void crash(std::string name) { call(on, on.lookup(name), worker::fail{"crash"}); }
-  molt_ref wait_for_other(std::string_view name, molt_ref before) {
-    wait_until([&] { return on.lookup(name).bits != 0 && on.lookup(name).bits != before.bits; });
-    return on.lookup(name);
-  }
-  // keeper before on: its thread uses the runtime.
-  std::mutex mutex;
-  std::string gave_up;
-  std::vector<std::string> order;
-  runtime on;
-  supervisor keeper;
-};
-
-child_spec child(std::string name, restart when = restart::permanent, arguments given = {}) {
-  return {std::move(name), "worker.server", std::move(given), when, 5s};
-}
 
 TEST(supervisor, starts_in_order_and_stops_in_reverse) {
   supervised run;
@@ -106,29 +65,6 @@ TEST(supervisor, gives_up_after_too_many_restarts_and_stops_all_children) {
   wait_until([&] { return !run.reason_given().empty(); });
   EXPECT_THAT(run.reason_given(), HasSubstr("2 restarts"));
   EXPECT_EQ(run.on.size(), 0U);
-}
-
-TEST(supervisor, update_starts_added_children_and_stops_removed_ones) {
-  supervised run;
-  ASSERT_TRUE(run.keeper.start({3, 60s, {child("a"), child("b")}}));
-  const auto kept = run.on.lookup("b");
-  ASSERT_TRUE(run.keeper.update({5, 60s, {child("b"), child("c")}}));
-  EXPECT_EQ(run.on.lookup("a").bits, 0U);
-  EXPECT_EQ(run.on.lookup("b").bits, kept.bits);
-  EXPECT_NE(run.on.lookup("c").bits, 0U);
-  run.crash("b");
-  run.wait_for_other("b", kept);
-}
-
-TEST(supervisor, update_says_which_child_did_not_start_and_keeps_the_rest) {
-  supervised run;
-  ASSERT_TRUE(run.keeper.start({3, 60s, {child("a")}}));
-  const auto failed =
-      run.keeper.update({3, 60s, {child("a"), child("bad", restart::permanent, {{"fail", "no"}}), child("c")}});
-  ASSERT_FALSE(failed);
-  EXPECT_THAT(failed.error().text(), HasSubstr("bad"));
-  EXPECT_NE(run.on.lookup("a").bits, 0U);
-  EXPECT_NE(run.on.lookup("c").bits, 0U);
 }
 
 TEST(supervisor, refuses_children_without_a_name_or_with_the_same) {
