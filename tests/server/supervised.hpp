@@ -18,9 +18,11 @@ struct supervised {
     made->add<"worker", worker::server>();
     made->add<"other", worker::server>();
     on.on_exit([this](const exit_event& event) {
+      {
+        std::lock_guard lock{mutex};
+        if (!event.name.empty()) order.push_back(event.name);
+      }
       keeper.child_ended(event);
-      std::lock_guard lock{mutex};
-      if (!event.name.empty()) order.push_back(event.name);
     });
     on.switch_to(made);
   }
