@@ -29,6 +29,20 @@ std::string_view to_string(restart_kind kind) noexcept {
   return "";
 }
 
+std::string_view to_string(strategy_kind kind) noexcept {
+  switch (kind) {
+    case strategy_kind::one_for_one:
+      return "one_for_one";
+    case strategy_kind::one_for_all:
+      return "one_for_all";
+    case strategy_kind::rest_for_one:
+      return "rest_for_one";
+    case strategy_kind::dynamic:
+      return "dynamic";
+  }
+  return "";
+}
+
 std::string_view to_string(upgrade_mode mode) noexcept { return mode == upgrade_mode::lazy ? "lazy" : "atomic"; }
 
 std::string_view to_string(failure_policy policy) noexcept {
@@ -153,7 +167,8 @@ class manifest_reader {
     MOLT_CHECK(array("plugin", plugins_max, [&](manifest_table& t) { plugin(t); }));
     if (result_.plugins.empty())
       return error{reason::invalid_argument, shown_as_ + ":1: a release needs at least one [[plugin]]"};
-    MOLT_CHECK(table("supervisor", [&](manifest_table& t) { supervisor(t); }));
+    MOLT_CHECK(table("supervisor", [&](manifest_table& t) { root_supervisor(t); }));
+    MOLT_CHECK(supervisors());
     MOLT_CHECK(array("server", servers_max, [&](manifest_table& t) { server(t); }));
     MOLT_CHECK(array("listener", listeners_max, [&](manifest_table& t) { listener(t); }));
     MOLT_CHECK(table("upgrade", [&](manifest_table& t) { upgrade(t); }));
@@ -220,11 +235,123 @@ class manifest_reader {
     result_.plugins.push_back(std::move(entry));
   }
 
-  void supervisor(manifest_table& t) {
-    t.only({"intensity", "period_ms"});
-    auto& s = result_.supervisor;
+  static void read_settings(manifest_table& t, supervisor_settings& s) {
     s.intensity = static_cast<std::uint32_t>(t.integer("intensity", s.intensity, 0, 1000));
     s.period = t.duration("period_ms", s.period, std::chrono::milliseconds{1});
+  }
+
+  void root_supervisor(manifest_table& t) {
+    t.only({"strategy", "intensity", "period_ms"}, true);
+    auto& s = result_.supervisor;
+    s.strategy = t.one_of("strategy", s.strategy,
+                          {strategy_kind::one_for_one, strategy_kind::one_for_all, strategy_kind::rest_for_one});
+    read_settings(t, s);
+  }
+
+  /// The tables below [supervisor], each a supervisor.
+  result<void> supervisors() {
+    const auto* root = root_.get_as<toml::table>("supervisor");
+    if (root == nullptr) return ok();
+    std::vector<std::pair<std::string, const toml::table*>> named;
+    for (const auto& [key, value] : *root)
+      if (value.is_table()) named.emplace_back(key.str(), value.as_table());
+    if (named.size() > supervisors_max)
+      return error{reason::out_of_bounds, at(*root) + "more than " + std::to_string(supervisors_max) + " supervisors"};
+    for (const auto& [name, read] : named) {
+      manifest_table t{*read, shown_as_, "[supervisor." + detail::shown(name) + ']'};
+      supervisor(t, name, *read);
+      MOLT_CHECK(t.check());
+    }
+    std::sort(result_.supervisors.begin(), result_.supervisors.end(),
+              [](const auto& a, const auto& b) { return a.at < b.at; });
+    for (const auto& [name, read] : named) {
+      manifest_table t{*read, shown_as_, "[supervisor." + name + ']'};
+      check_parents(t, name);
+      MOLT_CHECK(t.check());
+    }
+    return ok();
+  }
+
+  void supervisor(manifest_table& t, const std::string& name, const toml::table& read) {
+    supervisor_entry entry;
+    entry.at = t.at();
+    entry.name = name;
+    if (!is_name(name)) t.fail(t.line(), "a supervisor's name must be letters, digits and . _ -");
+    if (name == "root") t.fail(t.line(), "root is the supervisor that [supervisor] is about");
+    entry.settings.strategy = t.one_of(
+        "strategy", entry.settings.strategy,
+        {strategy_kind::one_for_one, strategy_kind::one_for_all, strategy_kind::rest_for_one, strategy_kind::dynamic});
+    const bool dynamic = entry.settings.strategy == strategy_kind::dynamic;
+    if (dynamic)
+      t.only({"strategy", "intensity", "period_ms", "parent", "restart", "children_max", "child"});
+    else
+      t.only({"strategy", "intensity", "period_ms", "parent", "restart"});
+    read_settings(t, entry.settings);
+    entry.parent = supervisor_name(t, "parent");
+    entry.restart = restart_of(t, entry.restart);
+    entry.children_max = static_cast<std::uint32_t>(t.integer("children_max", entry.children_max, 1, children_limit));
+    if (dynamic && !t.failed()) child(t, name, read.get("child"), entry.child);
+    supervisor_lines_.emplace(name, entry.at.line);
+    result_.supervisors.push_back(std::move(entry));
+  }
+
+  void child(manifest_table& supervisor, const std::string& name, const toml::node* node, child_entry& entry) {
+    if (node == nullptr || !node->is_table())
+      return supervisor.fail(supervisor.line(), "a dynamic supervisor needs a table [supervisor." + name +
+                                                    ".child] with the \"type\" of its children");
+    manifest_table t{*node->as_table(), shown_as_, "[supervisor." + name + ".child]"};
+    t.only({"type", "restart", "shutdown_ms", "arguments"});
+    entry.line = t.line();
+    entry.type = t.required_name("type");
+    type_has_plugin(t, "type", entry.type);
+    entry.restart = restart_of(t, entry.restart);
+    entry.shutdown = t.shutdown("shutdown_ms", entry.shutdown);
+    entry.arguments = t.arguments("arguments");
+    supervisor.take_failure(t);
+  }
+
+  static restart_kind restart_of(manifest_table& t, restart_kind otherwise) {
+    return t.one_of("restart", otherwise, {restart_kind::permanent, restart_kind::transient, restart_kind::temporary});
+  }
+
+  /// A supervisor's name; empty for the root.
+  static std::string supervisor_name(manifest_table& t, std::string_view key) {
+    auto name = t.optional_name(key);
+    return name == "root" ? std::string{} : name;
+  }
+
+  [[nodiscard]] const supervisor_entry* find_supervisor(std::string_view name) const {
+    const auto found = std::find_if(result_.supervisors.begin(), result_.supervisors.end(),
+                                    [&](const auto& each) { return each.name == name; });
+    return found != result_.supervisors.end() ? &*found : nullptr;
+  }
+
+  /// The supervisor that `key` names is there and can have children of its own.
+  void check_supervisor(manifest_table& t, std::string_view key, const std::string& name) const {
+    if (name.empty() || t.failed()) return;
+    const auto* found = find_supervisor(name);
+    if (found == nullptr)
+      t.fail_at(key, '"' + std::string{key} + "\": there is no [supervisor." + name + ']');
+    else if (found->settings.strategy == strategy_kind::dynamic)
+      t.fail_at(key, '"' + std::string{key} + "\": the supervisor " + name +
+                         " is dynamic: its children are started while it runs");
+  }
+
+  void check_parents(manifest_table& t, const std::string& name) const {
+    std::string way = name;
+    std::vector<std::string_view> seen{name};
+    for (const auto* each = find_supervisor(name); !each->parent.empty(); each = find_supervisor(each->parent)) {
+      if (each->name == name) check_supervisor(t, "parent", each->parent);
+      if (t.failed() || find_supervisor(each->parent) == nullptr)
+        return;  // or reported with the one whose parent it is
+      way += " -> " + each->parent;
+      if (each->parent == name) return t.fail_at("parent", "its parents lead back to it: " + way);
+      if (std::find(seen.begin(), seen.end(), each->parent) != seen.end()) return;  // a circle of others
+      seen.push_back(each->parent);
+      if (seen.size() >= supervisors_depth_max)
+        return t.fail(t.line(), "more than " + std::to_string(supervisors_depth_max) + " supervisors below each other",
+                      reason::out_of_bounds);
+    }
   }
 
   void server(manifest_table& t) {
@@ -232,13 +359,18 @@ class manifest_reader {
     entry.line = t.line();
     entry.name = t.required_name("name");
     t.set_name(entry.name);
-    t.only({"name", "type", "restart", "shutdown_ms", "arguments"});
+    t.only({"name", "type", "supervisor", "restart", "shutdown_ms", "arguments"});
+    entry.at = t.at();
     entry.type = t.required_name("type");
     type_has_plugin(t, "type", entry.type);
-    entry.restart =
-        t.one_of("restart", entry.restart, {restart_kind::permanent, restart_kind::transient, restart_kind::temporary});
-    entry.shutdown = t.duration("shutdown_ms", entry.shutdown, std::chrono::milliseconds{0});
+    entry.supervisor = supervisor_name(t, "supervisor");
+    check_supervisor(t, "supervisor", entry.supervisor);
+    entry.restart = restart_of(t, entry.restart);
+    entry.shutdown = t.shutdown("shutdown_ms", entry.shutdown);
     entry.arguments = t.arguments("arguments");
+    if (const auto other = supervisor_lines_.find(entry.name); other != supervisor_lines_.end())
+      t.fail_at("name", "duplicate name " + quoted(entry.name) + ", first on line " + std::to_string(other->second) +
+                            ", of a supervisor");
     unique(t, server_names_, "name", entry.name, entry.line);
     result_.servers.push_back(std::move(entry));
   }
@@ -308,6 +440,7 @@ class manifest_reader {
   manifest result_;
   first_lines plugin_names_;
   first_lines plugin_files_;
+  first_lines supervisor_lines_;
   first_lines server_names_;
   first_lines listener_names_;
   first_lines addresses_;

@@ -1,8 +1,9 @@
 // What a release is: release.toml, read and checked. docs/reference/release-manifest.md says the same for people.
 //
 // Invariants of a manifest that was read without an error:
-//   every name is unique among its kind; every number is within its bounds; every plugin file is a relative path that
-//   stays below the release's folder; every address is a literal IPv4 or IPv6 address with a port.
+//   every name is unique among its kind, and no server is named as a supervisor; every number is within its bounds;
+//   every plugin file is a relative path that stays below the release's folder; every address is a literal IPv4 or IPv6
+//   address with a port; every supervisor's parents lead to the root.
 #pragma once
 
 #include "base/result.hpp"
@@ -24,6 +25,8 @@ inline constexpr std::string_view manifest_file_name = "release.toml";
 inline constexpr std::size_t manifest_bytes_max = std::size_t{1} << 20U;
 inline constexpr std::size_t plugins_max = 256;
 inline constexpr std::size_t servers_max = 65'536;
+inline constexpr std::size_t supervisors_max = 1024;
+inline constexpr std::size_t supervisors_depth_max = 32;  ///< below each other, with the root
 inline constexpr std::size_t listeners_max = 128;
 inline constexpr std::size_t arguments_max = 256;                          ///< per table
 inline constexpr std::size_t argument_bytes_max = std::size_t{64} << 10U;  ///< one value
@@ -31,16 +34,19 @@ inline constexpr std::size_t name_bytes_max = 128;
 inline constexpr std::size_t path_bytes_max = 1024;
 inline constexpr std::size_t key_dots_max = 8;  ///< a.b.c = 1 has two
 inline constexpr std::uint32_t connections_limit = 1'000'000;
+inline constexpr std::uint32_t children_limit = 4'000'000;  ///< of a dynamic supervisor
 inline constexpr std::chrono::milliseconds duration_max = std::chrono::hours{24};
 
 /// Name and value, sorted by name. The same type as servers::arguments.
 using argument_list = std::vector<std::pair<std::string, std::string>>;
 
 enum class restart_kind { permanent, transient, temporary };
+enum class strategy_kind { one_for_one, one_for_all, rest_for_one, dynamic };
 enum class upgrade_mode { lazy, atomic };
 enum class failure_policy { rollback, quarantine };
 
 [[nodiscard]] std::string_view to_string(restart_kind) noexcept;
+[[nodiscard]] std::string_view to_string(strategy_kind) noexcept;
 [[nodiscard]] std::string_view to_string(upgrade_mode) noexcept;
 [[nodiscard]] std::string_view to_string(failure_policy) noexcept;
 
@@ -52,20 +58,55 @@ struct plugin_entry {
   unsigned line = 0;
 };
 
-/// [supervisor], strategy one_for_one: more than `intensity` restarts within `period` end the node.
+/// Where an entry stands in the file. Children of one supervisor are started in this order, whatever they are, and
+/// stopped in the reverse one.
+struct place {
+  unsigned line = 0;
+  unsigned column = 0;
+  friend auto operator<=>(const place&, const place&) = default;
+};
+
+/// shutdown_ms = "infinity" and "brutal".
+inline constexpr std::chrono::milliseconds shutdown_infinity = std::chrono::milliseconds::max();
+inline constexpr std::chrono::milliseconds shutdown_brutal{0};
+
+/// [supervisor], the root: more than `intensity` restarts within `period` end the node.
 struct supervisor_settings {
+  strategy_kind strategy = strategy_kind::one_for_one;  ///< not dynamic
   std::uint32_t intensity = 3;
   std::chrono::milliseconds period{5000};
 };
 
-/// [[server]]: a supervised child; started in this order, stopped in the reverse one.
+/// [supervisor.NAME.child]: what the children of a dynamic supervisor are.
+struct child_entry {
+  std::string type;
+  restart_kind restart = restart_kind::temporary;
+  std::chrono::milliseconds shutdown{5000};
+  argument_list arguments;
+  unsigned line = 0;
+};
+
+/// [supervisor.NAME]: a supervisor below another.
+struct supervisor_entry {
+  std::string name;
+  std::string parent;  ///< empty: the root
+  supervisor_settings settings;
+  restart_kind restart = restart_kind::permanent;  ///< by its parent, after it gave up
+  std::uint32_t children_max = 1'000'000;          ///< dynamic
+  child_entry child;                               ///< dynamic; otherwise without a type
+  place at;
+};
+
+/// [[server]]: a supervised child.
 struct server_entry {
   std::string name;
   std::string type;
+  std::string supervisor;  ///< empty: the root
   restart_kind restart = restart_kind::permanent;
   std::chrono::milliseconds shutdown{5000};
   argument_list arguments;
   unsigned line = 0;
+  place at;
 };
 
 /// A literal address and port.
@@ -107,6 +148,7 @@ struct manifest {
   std::string version;
   std::vector<plugin_entry> plugins;
   supervisor_settings supervisor;
+  std::vector<supervisor_entry> supervisors;  ///< in the order of the file
   std::vector<server_entry> servers;
   std::vector<listener_entry> listeners;
   upgrade_settings upgrade;

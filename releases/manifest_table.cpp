@@ -75,9 +75,10 @@ void manifest_table::fail(unsigned line, const std::string& text, reason why) {
   failure_.emplace(why, message + text);
 }
 
-void manifest_table::only(std::initializer_list<std::string_view> known) {
+void manifest_table::only(std::initializer_list<std::string_view> known, bool tables_too) {
   for (const auto& [key, value] : table_) {
     const std::string_view name = key.str();
+    if (tables_too && value.is_table()) continue;
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
     std::string text = "unknown key \"" + shown(name) + '"';
     if (const auto similar = nearest(name, known); !similar.empty())
@@ -116,6 +117,10 @@ std::string manifest_table::required_name(std::string_view key) {
   return text;
 }
 
+std::string manifest_table::optional_name(std::string_view key) {
+  return find(key) != nullptr ? required_name(key) : std::string{};
+}
+
 std::int64_t manifest_table::integer(std::string_view key, std::int64_t otherwise, std::int64_t least,
                                      std::int64_t most) {
   const auto* node = find(key);
@@ -136,6 +141,19 @@ std::int64_t manifest_table::integer(std::string_view key, std::int64_t otherwis
 std::chrono::milliseconds manifest_table::duration(std::string_view key, std::chrono::milliseconds otherwise,
                                                    std::chrono::milliseconds least) {
   return std::chrono::milliseconds{integer(key, otherwise.count(), least.count(), duration_max.count())};
+}
+
+std::chrono::milliseconds manifest_table::shutdown(std::string_view key, std::chrono::milliseconds otherwise) {
+  const auto* node = find(key);
+  if (node != nullptr && node->is_string()) {
+    const auto text = text_of(*node, key);
+    if (text == "brutal") return shutdown_brutal;
+    if (text == "infinity") return shutdown_infinity;
+    fail(line_of(*node),
+         '"' + std::string{key} + "\" must be a number, \"brutal\" or \"infinity\", not \"" + shown(text) + '"');
+    return otherwise;
+  }
+  return duration(key, otherwise, std::chrono::milliseconds{0});
 }
 
 bool manifest_table::boolean(std::string_view key, bool otherwise) {

@@ -32,16 +32,20 @@ class manifest_table {
   manifest_table(const toml::table& table, std::string_view shown_as, std::string title)
       : table_{table}, shown_as_{shown_as}, title_{std::move(title)} {}
 
-  /// Refuses every other key.
-  void only(std::initializer_list<std::string_view> known);
+  /// Refuses every other key; `tables_too`: but not those that are tables.
+  void only(std::initializer_list<std::string_view> known, bool tables_too = false);
 
   [[nodiscard]] std::string required_text(std::string_view key);
   /// A required text for which is_name holds.
   [[nodiscard]] std::string required_name(std::string_view key);
+  /// Empty if it is not there.
+  [[nodiscard]] std::string optional_name(std::string_view key);
   [[nodiscard]] std::int64_t integer(std::string_view key, std::int64_t otherwise, std::int64_t least,
                                      std::int64_t most);
   [[nodiscard]] std::chrono::milliseconds duration(std::string_view key, std::chrono::milliseconds otherwise,
                                                    std::chrono::milliseconds least);
+  /// A duration from 0, "brutal" or "infinity".
+  [[nodiscard]] std::chrono::milliseconds shutdown(std::string_view key, std::chrono::milliseconds otherwise);
   [[nodiscard]] bool boolean(std::string_view key, bool otherwise);
   [[nodiscard]] argument_list arguments(std::string_view key);
 
@@ -66,6 +70,11 @@ class manifest_table {
   void fail(unsigned line, const std::string& text, reason = reason::invalid_argument);
   void fail_at(std::string_view key, const std::string& text) { fail(line_of_key(key), text); }
   [[nodiscard]] unsigned line() const { return line_of(table_); }
+  [[nodiscard]] place at() const { return {table_.source().begin.line, table_.source().begin.column}; }
+  /// What went wrong in a table inside of this one.
+  void take_failure(const manifest_table& inner) {
+    if (!failure_) failure_ = inner.failure_;
+  }
   [[nodiscard]] bool failed() const { return failure_.has_value(); }
   [[nodiscard]] result<void> check() const { return failure_ ? result<void>{*failure_} : ok(); }
 

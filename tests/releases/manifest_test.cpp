@@ -106,6 +106,71 @@ TEST(manifest, has_the_defaults_the_reference_states) {
   EXPECT_FALSE(read->upgrade.one_way);
 }
 
+TEST(manifest, reads_a_tree_of_supervisors_in_the_order_of_the_file) {
+  const auto read = parse_manifest(head + R"([supervisor]
+strategy = "rest_for_one"
+[[server]]
+name = "first"
+type = "kv.s"
+[supervisor.z]
+strategy = "one_for_all"
+intensity = 7
+period_ms = 100
+restart = "transient"
+[[server]]
+name = "second"
+type = "kv.s"
+supervisor = "z"
+shutdown_ms = "infinity"
+[supervisor.pool]
+strategy = "dynamic"
+parent = "z"
+children_max = 5
+[supervisor.pool.child]
+type = "kv.session"
+restart = "permanent"
+shutdown_ms = "brutal"
+arguments = { a = "b" }
+[[server]]
+name = "third"
+type = "kv.s"
+supervisor = "root"
+)");
+  ASSERT_TRUE(read) << read.error().text();
+  EXPECT_EQ(read->supervisor.strategy, strategy_kind::rest_for_one);
+  ASSERT_EQ(read->supervisors.size(), 2U);
+  const auto& z = read->supervisors[0];
+  EXPECT_EQ(z.name, "z");
+  EXPECT_EQ(z.parent, "");
+  EXPECT_EQ(z.settings.strategy, strategy_kind::one_for_all);
+  EXPECT_EQ(z.settings.intensity, 7U);
+  EXPECT_EQ(z.settings.period, milliseconds{100});
+  EXPECT_EQ(z.restart, restart_kind::transient);
+  const auto& pool = read->supervisors[1];
+  EXPECT_EQ(pool.parent, "z");
+  EXPECT_EQ(pool.children_max, 5U);
+  EXPECT_EQ(pool.child.type, "kv.session");
+  EXPECT_EQ(pool.child.restart, restart_kind::permanent);
+  EXPECT_EQ(pool.child.shutdown, shutdown_brutal);
+  EXPECT_EQ(pool.child.arguments, (argument_list{{"a", "b"}}));
+  ASSERT_EQ(read->servers.size(), 3U);
+  EXPECT_LT(read->servers[0].at, z.at);
+  EXPECT_LT(z.at, read->servers[1].at);
+  EXPECT_EQ(read->servers[1].supervisor, "z");
+  EXPECT_EQ(read->servers[1].shutdown, shutdown_infinity);
+  EXPECT_EQ(read->servers[2].supervisor, "");
+}
+
+TEST(manifest, bounds_supervisors_and_how_deep_they_stand) {
+  std::string deep = head + "[supervisor.s0]\n";
+  for (std::size_t i = 1; i < supervisors_depth_max; ++i)
+    deep += "[supervisor.s" + std::to_string(i) + "]\nparent = 's" + std::to_string(i - 1) + "'\n";
+  EXPECT_EQ(parse_manifest(deep).error().why(), reason::out_of_bounds);
+  std::string many = head;
+  for (std::size_t i = 0; i <= supervisors_max; ++i) many += "[supervisor.s" + std::to_string(i) + "]\n";
+  EXPECT_EQ(parse_manifest(many).error().why(), reason::out_of_bounds);
+}
+
 struct refused_case {
   const char* name;
   const char* addition;  ///< after head, from line 8
@@ -183,6 +248,53 @@ INSTANTIATE_TEST_SUITE_P(
         refused_case{"type_of_no_plugin", "[[server]]\nname='s'\ntype='kw.s'\n",
                      "10: [[server]] s: \"type\": \"kw.s\" belongs to no [[plugin]] of this release; a type is written "
                      "\"plugin.type\""},
+        refused_case{
+            "unknown_strategy", "[supervisor]\nstrategy = \"one_for_none\"\n",
+            "9: [supervisor]: \"strategy\" must be \"one_for_one\" or \"one_for_all\" or \"rest_for_one\", not "
+            "\"one_for_none\""},
+        refused_case{
+            "dynamic_root", "[supervisor]\nstrategy = \"dynamic\"\n",
+            "9: [supervisor]: \"strategy\" must be \"one_for_one\" or \"one_for_all\" or \"rest_for_one\", not "
+            "\"dynamic\""},
+        refused_case{
+            "unknown_strategy_below", "[supervisor.a]\nstrategy = \"all\"\n",
+            "9: [supervisor.a]: \"strategy\" must be \"one_for_one\" or \"one_for_all\" or \"rest_for_one\" or "
+            "\"dynamic\", not \"all\""},
+        refused_case{"unknown_parent", "[supervisor.a]\nparent = \"b\"\n",
+                     "9: [supervisor.a]: \"parent\": there is no [supervisor.b]"},
+        refused_case{"own_parent", "[supervisor.a]\nparent = \"a\"\n",
+                     "9: [supervisor.a]: its parents lead back to it: a -> a"},
+        refused_case{"circle",
+                     "[supervisor.a]\nparent = \"c\"\n[supervisor.b]\nparent = \"a\"\n[supervisor.c]\nparent = \"b\"\n",
+                     "9: [supervisor.a]: its parents lead back to it: a -> c -> b -> a"},
+        refused_case{"duplicate_supervisor", "[supervisor.a]\nintensity = 1\n[supervisor.a]\nintensity = 2\n",
+                     "10: Error while parsing table header: cannot redefine existing table 'supervisor.a'"},
+        refused_case{"server_named_as_a_supervisor",
+                     "[supervisor.s]\nintensity = 1\n[[server]]\nname='s'\ntype='kv.s'\n",
+                     "11: [[server]] s: duplicate name \"s\", first on line 8, of a supervisor"},
+        refused_case{"supervisor_named_root", "[supervisor.root]\nintensity = 1\n",
+                     "8: [supervisor.root]: root is the supervisor that [supervisor] is about"},
+        refused_case{"odd_supervisor_name", "[supervisor.\"a/b\"]\nintensity = 1\n",
+                     "8: [supervisor.a/b]: a supervisor's name must be letters, digits and . _ -"},
+        refused_case{"server_of_no_supervisor", "[[server]]\nname='s'\ntype='kv.s'\nsupervisor='x'\n",
+                     "11: [[server]] s: \"supervisor\": there is no [supervisor.x]"},
+        refused_case{"server_of_a_dynamic_supervisor",
+                     "[supervisor.p]\nstrategy='dynamic'\nchild={type='kv.s'}\n"
+                     "[[server]]\nname='s'\ntype='kv.s'\nsupervisor='p'\n",
+                     "14: [[server]] s: \"supervisor\": the supervisor p is dynamic: its children are started while it "
+                     "runs"},
+        refused_case{
+            "dynamic_without_children", "[supervisor.p]\nstrategy='dynamic'\n",
+            "8: [supervisor.p]: a dynamic supervisor needs a table [supervisor.p.child] with the \"type\" of its "
+            "children"},
+        refused_case{"dynamic_with_a_type_of_no_plugin",
+                     "[supervisor.p]\nstrategy='dynamic'\n[supervisor.p.child]\ntype='kw.s'\n",
+                     "11: [supervisor.p.child]: \"type\": \"kw.s\" belongs to no [[plugin]] of this release; a type is "
+                     "written \"plugin.type\""},
+        refused_case{"children_of_one_that_is_not_dynamic", "[supervisor.p]\nchild={type='kv.s'}\n",
+                     "9: [supervisor.p]: unknown key \"child\""},
+        refused_case{"unknown_shutdown", "[[server]]\nname='s'\ntype='kv.s'\nshutdown_ms='soon'\n",
+                     "11: [[server]] s: \"shutdown_ms\" must be a number, \"brutal\" or \"infinity\", not \"soon\""},
         refused_case{"table_for_array", "[server]\nname='s'\n",
                      "8: \"server\" must be an array of tables: write [[server]] on a line"},
         refused_case{"array_for_table", "[[upgrade]]\nmode='lazy'\n",
