@@ -78,14 +78,23 @@ box::implementation::change box::implementation::prepare(direction going, releas
 upgrade::plan box::implementation::plan_of(const change& change) const {
   upgrade::plan_options options{change.going, change.settings.accept_loss, change.settings.one_way,
                                 change.settings.types_in_use};
-  if (!change.leaving.empty()) {
-    std::vector<std::string> supervised;
-    for (const auto& server : change.from.manifest.servers) supervised.push_back(server.name);
+  if (!change.leaving.empty())
     for (const auto& server : runtime_->servers())
-      if (!contains(options.types_in_use, server.type) && !contains(supervised, server.name))
+      if (!contains(options.types_in_use, server.type) && !leaves_with(change, server))
         options.types_in_use.push_back(server.type);
-  }
   return upgrade::make_plan(switcher_->current().descriptions(), change.plugins, options);
+}
+
+/// Whether stop_leaving will end it: the manifest started it, or a dynamic supervisor of the manifest did.
+bool box::implementation::leaves_with(const change& change, const servers::server_info& server) const {
+  const auto& manifest = change.from.manifest;
+  if (!server.name.empty() && std::any_of(manifest.servers.begin(), manifest.servers.end(),
+                                          [&](const auto& entry) { return entry.name == server.name; }))
+    return true;
+  const std::string path = supervisor_->supervisor_of(server.ref);
+  return std::any_of(manifest.supervisors.begin(), manifest.supervisors.end(), [&](const auto& entry) {
+    return entry.child.type == server.type && path.ends_with("/" + entry.name);
+  });
 }
 
 result<box::implementation::change> box::implementation::prepare_rollback(const change_request& request) const {
@@ -192,20 +201,16 @@ result<upgrade::report> box::implementation::run(change change) {
 
     announce_connection_types(change);
     stop_leaving(change);
+    follow_switch(change);
     auto report = do_switch(change);
-    if (!report || report->result == phase::refused || report->result == phase::rolled_back) {
-      restore(change);
-      return report;
-    }
-    if (switcher_->current().id != change.to.id()) {  // needs attention, and on neither release wholly
+    // Needs attention may be on neither release wholly; then what runs decides.
+    if (!report || report->result == phase::refused || report->result == phase::rolled_back ||
+        switcher_->current().id != change.to.id()) {
       restore(change);
       return report;
     }
     remember(change);
-    if (auto updated = supervisor_->update(supervisor_spec_of(change.to.manifest)); !updated) {
-      undo(change, updated.error(), *report);
-      return report;
-    }
+    finish_supervision(change, *report);
     apply_listeners(change, *report);
     return report;
   }();
@@ -233,12 +238,8 @@ void box::implementation::announce_connection_types(const change& change) {
 
 /// Supervised servers whose type the next release lacks end before the switch: no path would lead them across.
 void box::implementation::stop_leaving(const change& change) {
-  auto spec = supervisor_spec_of(change.from.manifest);
-  const auto gone = std::remove_if(spec.children.begin(), spec.children.end(),
-                                   [&](const auto& child) { return contains(change.leaving, child.type); });
-  if (gone == spec.children.end()) return;
-  spec.children.erase(gone, spec.children.end());
-  if (const auto done = supervisor_->update(std::move(spec)); !done)
+  if (change.leaving.empty()) return;
+  if (const auto done = supervisor_->update(supervisor_spec_of(change.from.manifest, change.leaving)); !done)
     options_.log(MOLT_LOG_WARNING, "before the switch: " + done.error().text());
 }
 
@@ -260,42 +261,34 @@ void box::implementation::remember(const change& change) {
   current_ = change.to;
 }
 
-/// The switch is done but a server that the release adds does not start: back to where we came from.
-void box::implementation::undo(const change& change, const error& why, upgrade::report& report) {
-  const std::string problem = "a server of " + change.to.id() + " did not start: " + why.text();
-  auto settings = change.settings;
-  settings.accept_loss.clear();
-  // Servers that were started already and whose type the release we go back to lacks must end first.
-  if (const auto done = supervisor_->update(supervisor_spec_of(change.from.manifest)); !done)
-    options_.log(MOLT_LOG_WARNING, "going back: " + done.error().text());
-  auto back = change.going == direction::up ? switcher_->rollback(settings) : upgrade_again(change, settings);
-  report.problems.push_back(problem);
-  if (!back || back->result != phase::done) {
-    report.result = phase::needs_attention;
-    if (!back) {
-      report.problems.push_back("and going back failed: " + back.error().text());
-    } else {
-      report.problems.insert(report.problems.end(), back->problems.begin(), back->problems.end());
-    }
-    return;
-  }
-  {
-    const std::lock_guard lock{mutex_};
-    if (change.going == direction::up) {
-      parents_.pop_back();
-    } else {
-      parents_.push_back(change.to);
-    }
-    current_ = change.from;
-  }
-  restore(change);
-  report.result = phase::rolled_back;
-  report.total += back->total;
+/// Added servers start with the switch, and end before it is taken back.
+void box::implementation::follow_switch(change& change) {
+  change.settings.switched = [this, &change]() -> result<void> {
+    if (auto begun = supervisor_->begin_update(supervisor_spec_of(change.to.manifest)); !begun)
+      return std::move(begun).error().with("a server of " + change.to.id() + " did not start");
+    change.supervision_begun = true;
+    return ok();
+  };
+  change.settings.going_back = [this, &change] {
+    change.supervision_begun = false;
+    if (const auto undone = supervisor_->undo_update(); !undone)
+      options_.log(MOLT_LOG_ERROR, "going back: " + undone.error().text());
+  };
 }
 
-result<upgrade::report> box::implementation::upgrade_again(const change& change, const upgrade::settings& settings) {
-  MOLT_TRY(loaded_release before, load_release_folder(change.from.folder));
-  return switcher_->upgrade(std::move(before.content), settings);
+/// Removed servers handle what waits for them and stop; those whose arguments changed are told.
+void box::implementation::finish_supervision(const change& change, upgrade::report& report) {
+  if (!change.supervision_begun)  // it could not all go back: so what there is now is supervised
+    if (auto begun = supervisor_->begin_update(supervisor_spec_of(change.to.manifest)); !begun) {
+      report.problems.push_back(begun.error().text());
+      return;
+    }
+  std::vector<servers::changed_arguments> changed;
+  if (const auto done = supervisor_->finish_update(&changed); !done) report.notes.push_back(done.error().text());
+  for (const auto& each : changed)
+    if (const auto told = runtime_->change_config(each.ref, each.now);
+        !told && told.error().why() != reason::no_such_server)
+      report.notes.push_back(each.name + " was not told its changed arguments: " + told.error().text());
 }
 
 void box::implementation::apply_listeners(change& change, upgrade::report& report) {

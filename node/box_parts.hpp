@@ -49,6 +49,7 @@ class box::implementation {
     upgrade::settings settings;
     std::vector<std::string> leaving;  ///< supervised types that the next release lacks
     listening_sockets sockets;         ///< for the listeners that are new
+    bool supervision_begun = false;    ///< what the next release adds runs; what it lacks does so still
   };
 
   void hear_exit(const servers::exit_event&);
@@ -67,8 +68,9 @@ class box::implementation {
   void announce_connection_types(const change&);
   void restore(const change&);
   void apply_listeners(change&, upgrade::report&);
-  [[nodiscard]] result<upgrade::report> upgrade_again(const change&, const upgrade::settings&);
-  void undo(const change&, const error& why, upgrade::report&);
+  [[nodiscard]] bool leaves_with(const change&, const servers::server_info&) const;
+  void follow_switch(change&);
+  void finish_supervision(const change&, upgrade::report&);
   void remember(const change&);
   void begin(std::string to);
   void end(std::optional<upgrade::report>);

@@ -3,6 +3,7 @@
 #include "loader/inspection.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 namespace molt::node {
@@ -40,6 +41,10 @@ result<void> check(const release_facts& facts, const descriptions& plugins) {
   for (const auto& server : facts.manifest.servers)
     MOLT_CHECK(check_type(plugins, server.type, MOLT_KIND_SERVER,
                           file + ":" + std::to_string(server.line) + ": " + server.name));
+  for (const auto& supervisor : facts.manifest.supervisors)
+    if (!supervisor.child.type.empty())
+      MOLT_CHECK(check_type(plugins, supervisor.child.type, MOLT_KIND_SERVER,
+                            file + ":" + std::to_string(supervisor.child.line) + ": " + supervisor.name));
   for (const auto& listener : facts.manifest.listeners)
     MOLT_CHECK(check_type(plugins, listener.connection, MOLT_KIND_CONNECTION,
                           file + ":" + std::to_string(listener.line) + ": " + listener.name));
@@ -56,6 +61,58 @@ servers::restart restart_of(releases::restart_kind kind) noexcept {
       return servers::restart::temporary;
   }
   return servers::restart::permanent;
+}
+
+servers::strategy strategy_of(releases::strategy_kind kind) noexcept {
+  switch (kind) {
+    case releases::strategy_kind::one_for_one:
+      return servers::strategy::one_for_one;
+    case releases::strategy_kind::one_for_all:
+      return servers::strategy::one_for_all;
+    case releases::strategy_kind::rest_for_one:
+      return servers::strategy::rest_for_one;
+    case releases::strategy_kind::dynamic:
+      return servers::strategy::dynamic;
+  }
+  return servers::strategy::one_for_one;
+}
+static_assert(servers::shutdown_infinity == releases::shutdown_infinity &&
+              servers::shutdown_brutal == releases::shutdown_brutal);
+
+bool contains(const std::vector<std::string>& all, const std::string& one) {
+  return std::find(all.begin(), all.end(), one) != all.end();
+}
+
+servers::supervisor_spec spec_below(const releases::manifest& manifest, const std::string& name,
+                                    const releases::supervisor_settings& settings,
+                                    const std::vector<std::string>& without) {
+  servers::supervisor_spec spec;
+  spec.strategy = strategy_of(settings.strategy);
+  spec.intensity = settings.intensity;
+  spec.period = settings.period;
+  std::vector<std::pair<releases::place, servers::child_spec>> children;
+  for (const auto& server : manifest.servers) {
+    if (server.supervisor != name || contains(without, server.type)) continue;
+    children.push_back(
+        {server.at, {server.name, server.type, server.arguments, restart_of(server.restart), server.shutdown, {}}});
+  }
+  for (const auto& below : manifest.supervisors) {
+    if (below.parent != name || contains(without, below.child.type)) continue;
+    auto made = spec_below(manifest, below.name, below.settings, without);
+    if (made.strategy == servers::strategy::dynamic) {
+      const auto& child = below.child;
+      made.model = {{}, child.type, child.arguments, restart_of(child.restart), child.shutdown, {}};
+      made.children_max = below.children_max;
+    }
+    servers::child_spec entry;
+    entry.name = below.name;
+    entry.restart = restart_of(below.restart);
+    entry.supervisor = std::make_shared<const servers::supervisor_spec>(std::move(made));
+    children.emplace_back(below.at, std::move(entry));
+  }
+  std::sort(children.begin(), children.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (auto& [at, child] : children) spec.children.push_back(std::move(child));
+  return spec;
 }
 
 }  // namespace
@@ -84,13 +141,9 @@ result<inspected_release> inspect_release_folder(const std::filesystem::path& fo
   return made;
 }
 
-servers::supervisor_spec supervisor_spec_of(const releases::manifest& manifest) {
-  servers::supervisor_spec spec;
-  spec.intensity = manifest.supervisor.intensity;
-  spec.period = manifest.supervisor.period;
-  for (const auto& server : manifest.servers)
-    spec.children.push_back({server.name, server.type, server.arguments, restart_of(server.restart), server.shutdown});
-  return spec;
+servers::supervisor_spec supervisor_spec_of(const releases::manifest& manifest,
+                                            const std::vector<std::string>& without) {
+  return spec_below(manifest, {}, manifest.supervisor, without);
 }
 
 listener_settings listener_settings_of(const releases::listener_entry& entry) {
@@ -100,6 +153,8 @@ listener_settings listener_settings_of(const releases::listener_entry& entry) {
 std::vector<std::string> types_started_by(const releases::manifest& manifest) {
   std::vector<std::string> types;
   for (const auto& server : manifest.servers) types.push_back(server.type);
+  for (const auto& supervisor : manifest.supervisors)
+    if (!supervisor.child.type.empty()) types.push_back(supervisor.child.type);
   for (const auto& listener : manifest.listeners) types.push_back(listener.connection);
   return types;
 }

@@ -41,9 +41,12 @@ struct inspected_release {
 /// loader::inspect.
 [[nodiscard]] result<inspected_release> inspect_release_folder(const std::filesystem::path& folder);
 
-[[nodiscard]] servers::supervisor_spec supervisor_spec_of(const releases::manifest&);
+/// The tree of the manifest: children in the order of the file, whether servers or supervisors. `without`: server types
+/// whose servers, and dynamic supervisors of such, are left out.
+[[nodiscard]] servers::supervisor_spec supervisor_spec_of(const releases::manifest&,
+                                                          const std::vector<std::string>& without = {});
 [[nodiscard]] listener_settings listener_settings_of(const releases::listener_entry&);
-/// The server types that the manifest starts: supervised and listening.
+/// The server types that the manifest starts: supervised, also by dynamic supervisors, and listening.
 [[nodiscard]] std::vector<std::string> types_started_by(const releases::manifest&);
 /// How to come to (or back from) this release, as its manifest says.
 [[nodiscard]] upgrade::settings upgrade_settings_of(const releases::manifest&);

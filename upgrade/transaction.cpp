@@ -99,6 +99,7 @@ struct switcher::attempt {
   std::shared_ptr<release_image> image;
   upgrade::report report;
   clock::time_point begun = clock::now();
+  bool switched = false;  // settings.switched was called and had no error
 };
 
 switcher::switcher(servers::runtime& runtime) : runtime_{runtime} {}
@@ -220,6 +221,7 @@ void switcher::run_lazy(attempt& now) {
   make_current(now);
   phase_.store(phase::migrating, std::memory_order_release);
   runtime_.switch_to(now.image);
+  if (!begin_in(now)) return roll_back(now);
   const bool rolls_back = now.settings.on_failure == failure_policy::rollback;
   const bool all = sweep(now, *now.image, rolls_back);
   now.report.servers_migrated = now.image->adopted();
@@ -229,6 +231,15 @@ void switcher::run_lazy(attempt& now) {
   if (rolls_back || !all) return roll_back(now);
   quarantine(now);
   conclude(now, phase::needs_attention);
+}
+
+/// What the release adds.
+bool switcher::begin_in(attempt& now) {
+  if (!now.settings.switched) return true;
+  auto begun = now.settings.switched();
+  now.switched = begun.has_value();
+  if (!begun) now.report.problems.push_back(begun.error().text());
+  return now.switched;
 }
 
 bool switcher::sweep(attempt& now, const release_image& image, bool stop_at_failure) {
@@ -255,6 +266,8 @@ bool switcher::sweep(attempt& now, const release_image& image, bool stop_at_fail
 /// Every server that moved goes back by the opposite edges, never by a lossy one.
 void switcher::roll_back(attempt& now) {
   phase_.store(phase::rolling_back, std::memory_order_release);
+  if (now.switched && now.settings.going_back) now.settings.going_back();
+  const auto known = now.report.problems.size();
   const auto back = image_for(now.from, opposite(now.going), now.settings, {});
   for (const auto& plugin : now.to.plugins)
     for (const auto& type : plugin->types()) {
@@ -263,7 +276,7 @@ void switcher::roll_back(attempt& now) {
       now.report.problems.push_back(std::string{type->name()} + " has servers of " + now.to.id +
                                     " and cannot go back by itself: " + way.error().text());
     }
-  if (!now.report.problems.empty()) return conclude(now, phase::needs_attention);
+  if (now.report.problems.size() != known) return conclude(now, phase::needs_attention);
   unmake_current(now, back);
   runtime_.switch_to(back);
   sweep(now, *back, false);
@@ -337,6 +350,7 @@ void switcher::run_atomic(attempt& now) {
     rest.reset();
     now.report.at_rest = clock::now() - asked;
     moved.clear();  // the old states go while everything runs
+    if (!begin_in(now)) return roll_back(now);
     sweep(now, *now.image, false);
     return conclude(now, phase::done);
   }

@@ -58,6 +58,11 @@ struct settings {
   /// listeners. If the first returns an error, nothing is changed and the upgrade is refused.
   std::function<result<void>(const plan&)> before_switch;
   std::function<void(phase)> after;
+  /// Called on the same thread right after the store that makes the next release current (atomic: when everything runs
+  /// again), before the background looks at any server: to start what the release adds. An error: everything goes back.
+  std::function<result<void>()> switched;
+  /// Called if `switched` had no error and everything goes back, before the store that does it: to end what was added.
+  std::function<void()> going_back;
   std::function<bool()> cancelled;  ///< asked now and then while migrating lazily; true: roll back
 };
 
@@ -127,6 +132,7 @@ class switcher {
   [[nodiscard]] result<report> move_to(release_content next, direction, const settings&);
   void run_lazy(attempt&);
   void run_atomic(attempt&);
+  [[nodiscard]] bool begin_in(attempt&);
   void roll_back(attempt&);
   void quarantine(attempt&);
   /// Offers every server to the image; false if it ended early.
