@@ -32,7 +32,9 @@
 // leaving nor needs more than a plain store. A worker that finds the word held sets `attention`, makes a heavy fence,
 // and tries once more; the holder stores idle, makes a light fence, and loads `attention`: one of them sees the other.
 //
-// Order: a call runs directly only if `head` is empty, so a thread's earlier casts are handled before its call.
+// Order: a call runs directly only if `head` is empty, so a thread's earlier casts are handled before its call. What a
+// server wants handled before everything else stands first in `pending`, and `head` is at least attended until then;
+// likewise until a server that stops itself has ended.
 #pragma once
 
 #include "plugin/abi.h"

@@ -106,6 +106,10 @@ struct engine {
   }
   void leave_mailbox(thread_record&, cell&);  ///< after anything else
   void attend(thread_record&, cell&);
+  [[nodiscard]] static bool is_to_end(const cell& held) noexcept {
+    return (held.attention.load(std::memory_order_acquire) & attention::stop) != 0;
+  }
+  bool end_as_asked(thread_record&, cell& held);  ///< true: it has ended, and is not held any more
 
   // -- Waiting (engine_wait.cpp)
   int call_waiting(thread_record&, cell&, molt_ref, const molt_message&, void* payload, void* reply,
@@ -204,6 +208,8 @@ struct engine {
   [[nodiscard]] std::vector<server_info> servers() const;
   [[nodiscard]] statistics stats() const;
 
+  static inline std::atomic<std::uint64_t> engines_made{0};
+  const std::uint64_t number_ = engines_made.fetch_add(1, std::memory_order_relaxed);
   const options options_;
   const unsigned direct_nesting_max_;  // handlers on one stack that may call directly
   servers::clock& clock_;

@@ -396,6 +396,7 @@ void engine::reject(thread_record& me, envelope* refused, int status, std::strin
 // ---- Leaving
 
 void engine::leave_mailbox(thread_record& me, cell& held) {
+  if (is_to_end(held) && end_as_asked(me, held)) return;
   const auto idle = word::make(word::generation(held.word.load(std::memory_order_relaxed)), condition::idle);
   if (held.pending == nullptr) {
     auto seen = held.head.load(std::memory_order_acquire);
@@ -411,6 +412,14 @@ void engine::leave_mailbox(thread_record& me, cell& held) {
   if (held.attention.load(fence::fast_load) != 0) attend(me, held);
 }
 
+bool engine::end_as_asked(thread_record& me, cell& held) {
+  std::string why;
+  bool failed = false;
+  if (!take_stop_reason(ref_of(held), why, failed)) return false;
+  end_server(me, held, failed, why);
+  return true;
+}
+
 void engine::attend(thread_record& me, cell& left) {
   auto seen = left.word.load(std::memory_order_acquire);
   // If somebody else holds it by now, that one attends.
@@ -419,12 +428,7 @@ void engine::attend(thread_record& me, cell& left) {
                                          std::memory_order_acquire))
     return;
   const auto wanted = left.attention.exchange(0, std::memory_order_seq_cst);
-  std::string why;
-  bool failed = false;
-  if ((wanted & attention::stop) != 0 && take_stop_reason(ref_of(left), why, failed)) {
-    end_server(me, left, failed, why);
-    return;
-  }
+  if ((wanted & attention::stop) != 0 && end_as_asked(me, left)) return;
   if ((wanted & attention::hand_over) != 0) {
     left.attention.fetch_or(wanted & attention::schedule, std::memory_order_seq_cst);
     if (hand_over(left)) return;
@@ -458,8 +462,9 @@ int engine::deliver_once(thread_record& me, molt_ref to, const char* data, std::
   int status = acquire(me, *held, generation_of(to), deadline_ns, false);
   suspended = status == MOLT_REFUSED;
   if (status != MOLT_OK) return status;
-  // What the server wants handled before anything else (continue_with) stands first.
+  // What the server wants handled before anything else (continue_with) stands first; it may also want to end.
   if (held->pending != nullptr && !drain(me, *held, messages_per_turn, nullptr)) return MOLT_NO_SUCH_SERVER;
+  if (is_to_end(*held) && end_as_asked(me, *held)) return MOLT_NO_SUCH_SERVER;
   bool ended = false;
   {
     frame here{*this, me, *held};

@@ -143,7 +143,8 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
     me.scratch.size = 0;
     status = type.abi().init(&here.context, &arguments, held.state, &me.scratch);
   }
-  std::erase_if(me.continuations, [&](const auto& each) { return each.server.bits == ref.bits; });
+  std::erase_if(me.continuations,
+                [&](const auto& each) { return each.runtime == number_ && each.server.bits == ref.bits; });
   std::string why{status != MOLT_OK ? view(me.scratch) : std::string_view{}};
   if (bool failed = false; status == MOLT_OK &&
                            (held.attention.load(std::memory_order_relaxed) & attention::stop) != 0 &&

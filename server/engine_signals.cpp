@@ -13,7 +13,7 @@ namespace molt::servers {
 
 namespace {
 
-constexpr std::size_t continuations_max = 256;  // functions on one stack, with some to spare
+constexpr std::size_t continuations_max = 64;  // functions on one stack that continue more than once
 
 bool handles(const server_type* type, const molt_message& message) noexcept {
   return type != nullptr && type->find(message.key) != nullptr;
@@ -38,7 +38,7 @@ int engine::continue_with(molt_ref self, const molt_message& message, void* payl
   if (made == nullptr) return MOLT_OVERLOADED;
   const auto handled = held.handled.load(std::memory_order_relaxed);
   auto mine = std::find_if(me.continuations.begin(), me.continuations.end(),
-                           [&](const auto& each) { return each.server.bits == self.bits; });
+                           [&](const auto& each) { return each.runtime == number_ && each.server.bits == self.bits; });
   if (mine != me.continuations.end() && mine->handled == handled) {
     made->next = std::exchange(mine->last->next, made);
     mine->last = made;
@@ -46,9 +46,9 @@ int engine::continue_with(molt_ref self, const molt_message& message, void* payl
     made->next = std::exchange(held.pending, made);
     if (mine == me.continuations.end() && me.continuations.size() == continuations_max) mine = me.continuations.begin();
     if (mine != me.continuations.end())
-      *mine = {self, handled, made};
+      *mine = {number_, self, handled, made};
     else
-      me.continuations.push_back({self, handled, made});
+      me.continuations.push_back({number_, self, handled, made});
   }
   held.pending_count.store(held.pending_count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   held.attention.fetch_or(attention::schedule, std::memory_order_seq_cst);

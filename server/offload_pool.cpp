@@ -48,8 +48,8 @@ void offload_pool::run() {
     const auto mine = std::prev(running_.end());
     lock.unlock();
     run_(*mine);
-    const auto type = std::move(mine->type);
     mine->drop();
+    mine->type.reset();
     lock.lock();
     running_.erase(mine);
   }

@@ -66,6 +66,7 @@ struct alignas(64) thread_record {
   bool departing = false;
   // By server, what its present function has put before everything that waits.
   struct continuation {
+    std::uint64_t runtime;  // its number: another one's servers may have the same references
     molt_ref server;
     std::uint64_t handled;  // until then, so that it is known as the present one
     envelope* last;

@@ -79,9 +79,13 @@ struct server : molt::server<diary> {
   }
   std::string handle_call(molt::context& ctx, const last_words&) {
     ctx.stop_self("said it all");
+    self().lines.emplace_back("after the end");
     return "goodbye";
   }
-  void handle_cast(molt::context& ctx, const end_by_cast&) { ctx.stop_self("was asked to"); }
+  void handle_cast(molt::context& ctx, const end_by_cast&) {
+    ctx.stop_self("was asked to");
+    self().lines.emplace_back("after the end");
+  }
   bool handle_call(molt::context&, const wait_here& m) {
     counter(m.arrived).store(1);
     wait_until([&] { return counter(m.open).load() != 0; });
@@ -94,6 +98,34 @@ struct server : molt::server<diary> {
   }
   void terminate(molt::context&, std::string_view why) { terminated.add(std::string{why}); }
   static diary format_status(const diary& now) { return {now.lines, "***"}; }
+};
+
+namespace talking {
+struct connection : molt::connection<diary> {
+  using messages = molt::messages<go_on>;
+  diary init(molt::context& ctx, const molt::arguments&) {
+    static_cast<void>(ctx.continue_with(go_on{"welcome"}));
+    return {};
+  }
+  void handle_continue(molt::context& ctx, const go_on& m) { static_cast<void>(ctx.write(m.text + "\n")); }
+  std::size_t handle_data(molt::context& ctx, std::string_view data) {
+    static_cast<void>(ctx.write(data));
+    if (data == "quit") ctx.stop_self("the client went");
+    if (data == "more") static_cast<void>(ctx.continue_with(go_on{", and more"}));
+    return data.size();
+  }
+  void terminate(molt::context&, std::string_view why) { terminated.add(std::string{why}); }
+};
+}  // namespace talking
+
+struct output final : connection_output {
+  std::string written;
+  int write(const char* data, std::size_t size) noexcept override {
+    written.append(data, size);
+    return MOLT_OK;
+  }
+  void close() noexcept override {}
+  [[nodiscard]] std::size_t pending() const noexcept override { return 0; }
 };
 
 struct plain_state {
@@ -114,6 +146,7 @@ class callbacks : public ::testing::Test {
     auto current = std::make_shared<test_release>();
     type = current->add<"diary", server>();
     plain_type = current->add<"plain", plain::server>();
+    current->add<"talking", talking::connection>();
     on.on_exit(std::ref(ended));
     on.switch_to(current);
     terminated.take();
@@ -191,7 +224,7 @@ TEST_F(callbacks, continue_comes_before_the_calls_of_other_threads) {
   }
 }
 
-TEST_F(callbacks, continue_waits_while_its_server_is_suspended) {
+TEST_F(callbacks, continue_goes_through_a_suspension) {
   const auto ref = start();
   std::atomic<int> arrived{0};
   std::atomic<int> open{0};
@@ -206,6 +239,33 @@ TEST_F(callbacks, continue_waits_while_its_server_is_suspended) {
   ASSERT_TRUE(suspended) << suspended.error().text();
   ASSERT_TRUE(on.resume(ref));
   EXPECT_THAT(call(on, ref, read{}).reply, ElementsAre("init", "call", "first", "second", "cast to itself"));
+}
+
+TEST_F(callbacks, continue_comes_before_a_connections_data) {
+  for (int i = 0; i < 50 * stress_scale; ++i) {
+    output to;
+    const auto ref = *on.start_connection("talking.connection", to, {});
+    std::size_t consumed = 0;
+    molt_text text{};
+    EXPECT_EQ(on.deliver(ref, "more", 4, consumed, &text), MOLT_OK);
+    EXPECT_EQ(on.deliver(ref, "quit", 4, consumed, &text), MOLT_OK);
+    EXPECT_EQ(on.deliver(ref, "late", 4, consumed, &text), MOLT_NO_SUCH_SERVER);
+    EXPECT_EQ(to.written, "welcome\nmore, and more\nquit");
+    EXPECT_THAT(terminated.take(), ElementsAre("the client went"));
+  }
+}
+
+// Their servers have the same references, and have handled as much.
+TEST_F(callbacks, continuations_of_an_earlier_runtime_are_not_mistaken_for_this_ones) {
+  for (int i = 0; i < 20; ++i) {
+    auto current = std::make_shared<test_release>();
+    current->add<"diary", server>();
+    runtime another;
+    another.switch_to(current);
+    const auto ref = *another.start("diary.server", "", {});
+    EXPECT_EQ(call(another, ref, write_and_go_on{1}).reply, "answered");
+    EXPECT_THAT(call(another, ref, read{}).reply, ElementsAre("init", "call", "first", "second", "cast to itself"));
+  }
 }
 
 // ---- stop
@@ -234,18 +294,23 @@ TEST_F(callbacks, stop_self_handles_nothing_that_waits) {
 }
 
 TEST_F(callbacks, stop_self_answers_no_other_thread_in_between) {
-  for (int i = 0; i < 50 * stress_scale; ++i) {
+  for (int i = 0; i < 100 * stress_scale; ++i) {
     const auto ref = start();
-    std::atomic<bool> ended_for_others{false};
+    const bool by_cast = i % 2 == 0;
     std::thread other{[&] {
-      while (call(on, ref, get{}).status != MOLT_NO_SUCH_SERVER) {
+      // Whatever is answered before the end shows no sign of it.
+      for (;;) {
+        const auto answer = call(on, ref, read{});
+        if (answer.status == MOLT_NO_SUCH_SERVER) return;
+        ASSERT_EQ(answer.status, MOLT_OK);
+        ASSERT_THAT(answer.reply, ElementsAre("init"));
       }
-      ended_for_others = true;
     }};
-    EXPECT_EQ(call(on, ref, last_words{}).reply, "goodbye");
-    EXPECT_NE(call(on, ref, read{}).status, MOLT_OK);
+    if (by_cast)
+      cast(on, ref, end_by_cast{});
+    else
+      EXPECT_EQ(call(on, ref, last_words{}).reply, "goodbye");
     other.join();
-    EXPECT_TRUE(ended_for_others);
   }
 }
 

