@@ -4,7 +4,9 @@
 #include "plugin/abi.h"
 #include "plugin/context.hpp"
 
+#include <functional>
 #include <map>
+#include <new>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -73,6 +75,52 @@ class fake_host {
     };
     host_.monotonic_ns = [](molt_context*) { return std::int64_t{1'000}; };
     host_.wall_clock_ns = [](molt_context*) { return std::int64_t{2'000'000'000}; };
+    host_.continue_with = [](molt_context* c, const molt_message* message, void*) {
+      of(c).log.push_back(std::string{"continue_with "} + message->name);
+      return static_cast<int>(MOLT_OK);
+    };
+    host_.stop_self = [](molt_context* c, const char* why) { of(c).log.push_back(std::string{"stop_self "} + why); };
+    host_.monitor = [](molt_context* c, molt_ref other) {
+      of(c).log.push_back("monitor " + std::to_string(other.bits));
+      return std::uint64_t{6};
+    };
+    host_.demonitor = [](molt_context*, std::uint64_t id) { return id == 6 ? 1 : 0; };
+    host_.link = [](molt_context* c, molt_ref other) {
+      return static_cast<int>(other.bits == of(c).alive ? MOLT_OK : MOLT_NO_SUCH_SERVER);
+    };
+    host_.unlink = [](molt_context*, molt_ref) { return static_cast<int>(MOLT_NOT_FOUND); };
+    host_.join = [](molt_context* c, const char* group, std::size_t size) {
+      of(c).log.push_back("join " + std::string{group, size});
+      return static_cast<int>(MOLT_OK);
+    };
+    host_.leave = [](molt_context*, const char*, std::size_t) { return static_cast<int>(MOLT_NOT_FOUND); };
+    host_.members = [](molt_context* c, const char*, std::size_t, molt_ref* to, std::size_t capacity) {
+      for (std::size_t i = 0; i < of(c).members && i < capacity; ++i) to[i].bits = i == 0 ? of(c).alive : 1000 + i;
+      return of(c).members;
+    };
+    host_.send_every = [](molt_context* c, molt_ref to, std::int64_t period, const molt_message* message, void*) {
+      of(c).log.push_back("send_every " + std::to_string(period) + " " + message->name + " " + std::to_string(to.bits));
+      return std::uint64_t{5};
+    };
+    host_.offload = [](molt_context* c, const molt_work* work, void* object) {
+      // Moved, run and destroyed as the real one does, but at once.
+      void* const moved = ::operator new (work->size, std::align_val_t{work->align});
+      work->move(moved, object);
+      void* const payload =
+          ::operator new (work->message->payload->size, std::align_val_t{work->message->payload->align});
+      molt_text text{};
+      const int status = work->run(moved, payload, &text);
+      of(c).log.push_back(std::string{"offload "} + work->message->name + " " + std::to_string(status) + " " +
+                          std::string{text.data, text.size});
+      if (status == MOLT_OK) {
+        if (of(c).look_at_offloaded) of(c).look_at_offloaded(payload);
+        work->message->payload->destroy(payload);
+      }
+      ::operator delete (payload, std::align_val_t{work->message->payload->align});
+      work->destroy(moved);
+      ::operator delete (moved, std::align_val_t{work->align});
+      return static_cast<int>(MOLT_OK);
+    };
     host_.owner = this;
     abi_ = molt_context{&host_, molt_ref{9}};
   }
@@ -86,6 +134,8 @@ class fake_host {
   std::uint64_t alive = 3;
   int call_status = MOLT_OK;
   void (*make_reply)(void*) = nullptr;
+  std::size_t members = 0;
+  std::function<void(const void* payload)> look_at_offloaded;
 
  private:
   struct owned_host : molt_host {
