@@ -39,9 +39,9 @@ namespace {
 std::vector<molt_argument> merged(const arguments& model, const molt_argument* given, std::size_t count) {
   std::vector<molt_argument> all;
   all.reserve(model.size() + count);
-  for (const auto& [key, value] : model)
-    if (std::none_of(given, given + count, [&](const auto& own) { return key == own.key; }))
-      all.push_back({key.c_str(), value.c_str()});
+  for (const auto& each : model)
+    if (std::none_of(given, given + count, [&](const auto& own) { return each.first == own.key; }))
+      all.push_back({each.first.c_str(), each.second.c_str()});
   all.insert(all.end(), given, given + count);
   return all;
 }
