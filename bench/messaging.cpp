@@ -1,6 +1,6 @@
 // Messages between servers, and servers themselves: what they cost, beside the same work done otherwise.
 //
-//   molt_bench_messaging [--json FILE]      (else on stdout)
+//   molt_bench_messaging [--json FILE] [--only NAME]      (else on stdout)
 //
 // Each figure is the median of several runs, in which molt and its peers take turns.
 #include "bench/messaging/counter.hpp"
@@ -118,14 +118,13 @@ double molt_pingpong(std::int64_t rounds) {
   const auto b = node.start();
   node.call(a, counting::meet{molt::ref{b.bits}});
   node.call(b, counting::meet{molt::ref{a.bits}});
+  const auto dropped = counting::balls_dropped.load();
   const auto begin = clock_type::now();
   node.cast(a, counting::ball{rounds * 2 - 1});
-  // Asks seldom, so as not to be the load itself.
-  for (;;) {
-    std::this_thread::sleep_for(200us);
-    if (node.call(a, counting::add{0}) + node.call(b, counting::add{0}) == rounds * 2) break;
-  }
-  return since(begin);
+  while (counting::balls_dropped.load() == dropped) std::this_thread::sleep_for(200us);
+  const double seconds = since(begin);
+  if (node.call(a, counting::add{0}) + node.call(b, counting::add{0}) != rounds * 2) std::abort();
+  return seconds;
 }
 
 double molt_spawn(std::int64_t count, std::size_t& bytes) {
@@ -172,8 +171,10 @@ std::string text_of(const result& measured) {
 result measure(const std::string& name, bool latency, int runs,
                const std::map<std::string, std::pair<std::int64_t, std::function<double(std::int64_t)>>>& candidates) {
   result measured{name, latency ? "ns" : "1/s", {}};
+  static const bool alone = std::getenv("MOLT_BENCH_ALONE") != nullptr;  // no peers: for profiles
   for (int run = 0; run < runs; ++run)
     for (const auto& [who, what] : candidates) {
+      if (alone && !who.empty()) continue;
       const auto& [count, work] = what;
       const double seconds = work(count);
       measured.runs[who].push_back(latency ? seconds * 1e9 / static_cast<double>(count)
@@ -193,56 +194,90 @@ std::size_t peers::resident_bytes() {
   return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
-int main(int argc, char** argv) {
-  const bool smoke = std::getenv("MOLT_BENCH_SMOKE") != nullptr;
-  const std::int64_t scale = smoke ? 1000 : 1;
-  const int runs = smoke ? 1 : 7;
-  std::vector<result> results;
-  using candidates = std::map<std::string, std::pair<std::int64_t, std::function<double(std::int64_t)>>>;
+namespace {
 
-  // Memory first, while the heap is fresh.
-  const std::int64_t spawned = 1'000'000 / scale;
+using candidates = std::map<std::string, std::pair<std::int64_t, std::function<double(std::int64_t)>>>;
+
+/// Memory comes first in main, while the heap is fresh.
+std::vector<result> measure_spawn(bool smoke) {
+  const std::int64_t count = smoke ? 1'000 : 1'000'000;
   result spawn{"spawn.1M", "1/s", {}};
   result bytes{"spawn.1M.bytes", "bytes", {}};
-  const auto count_spawn = [&](const std::string& who, double (*work)(std::int64_t, std::size_t&)) {
+  const auto measure_one = [&](const std::string& who, double (*work)(std::int64_t, std::size_t&)) {
     std::size_t taken = 0;
-    const double seconds = work(spawned, taken);
-    spawn.runs[who].push_back(static_cast<double>(spawned) / seconds);
+    const double seconds = work(count, taken);
+    spawn.runs[who].push_back(static_cast<double>(count) / seconds);
     if (bytes.runs[who].empty())
-      bytes.runs[who].push_back(static_cast<double>(taken) / static_cast<double>(spawned) - sizeof(counting::state));
+      bytes.runs[who].push_back(static_cast<double>(taken) / static_cast<double>(count) - sizeof(counting::state));
   };
   for (int run = 0; run < (smoke ? 1 : 3); ++run) {
-    count_spawn("", molt_spawn);
+    measure_one("", molt_spawn);
 #if defined(MOLT_BENCH_CAF)
-    count_spawn("caf", peers::caf::spawn);
+    measure_one("caf", peers::caf::spawn);
 #endif
   }
+  return {spawn, bytes};
+}
 
+std::vector<result> measure_call_idle(bool smoke) {
   // In turns of a fraction of a millisecond, so that what else the machine does meets both.
   molt_caller molt_calls;
   mutex_caller mutex_calls;
   candidates short_turns{{"", {20'000, std::ref(molt_calls)}}, {"std_mutex", {20'000, std::ref(mutex_calls)}}};
   auto calls = measure("call.idle", true, smoke ? 50 : 5'000, short_turns);
-  candidates slow_calls{{"asio", {50'000 / scale, peers::asio::calls}}};
+  candidates slow{{"asio", {smoke ? 50 : 50'000, peers::asio::calls}}};
+#if defined(MOLT_BENCH_CAF)
+  slow["caf"] = {smoke ? 50 : 50'000, peers::caf::calls};
+#endif
+  calls.runs.merge(measure("call.idle", true, smoke ? 1 : 7, slow).runs);
+  return {calls};
+}
+
+std::vector<result> measure_cast(bool smoke) {
+  const std::int64_t scale = smoke ? 1000 : 1;
   candidates casts{{"", {10'000'000 / scale, molt_casts}}, {"asio", {1'000'000 / scale, peers::asio::casts}}};
+#if defined(MOLT_BENCH_CAF)
+  casts["caf"] = {500'000 / scale, peers::caf::casts};
+#endif
+  return {measure("cast.1to1", false, smoke ? 1 : 7, casts)};
+}
+
+std::vector<result> measure_pingpong(bool smoke) {
+  const std::int64_t scale = smoke ? 1000 : 1;
   candidates pingpong{{"", {2'000'000 / scale, molt_pingpong}}, {"asio", {200'000 / scale, peers::asio::pingpong}}};
 #if defined(MOLT_BENCH_CAF)
-  slow_calls["caf"] = {50'000 / scale, peers::caf::calls};
-  casts["caf"] = {500'000 / scale, peers::caf::casts};
   pingpong["caf"] = {200'000 / scale, peers::caf::pingpong};
 #endif
-  calls.runs.merge(measure("call.idle", true, runs, slow_calls).runs);
-  results.push_back(std::move(calls));
-  results.push_back(measure("cast.1to1", false, runs, casts));
-  results.push_back(measure("pingpong", false, runs, pingpong));
-  results.push_back(std::move(spawn));
-  results.push_back(std::move(bytes));
+  return {measure("pingpong", false, smoke ? 1 : 7, pingpong)};
+}
 
-  std::FILE* const out = argc == 3 && std::strcmp(argv[1], "--json") == 0 ? std::fopen(argv[2], "w") : stdout;
-  if (out == nullptr || (argc != 1 && argc != 3)) {
-    std::fprintf(stderr, "usage: molt_bench_messaging [--json FILE]\n");
-    return 2;
+const std::vector<std::pair<std::string, std::vector<result> (*)(bool smoke)>> all_measured{
+    {"spawn", measure_spawn}, {"call.idle", measure_call_idle}, {"cast", measure_cast}, {"pingpong", measure_pingpong}};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const bool smoke = std::getenv("MOLT_BENCH_SMOKE") != nullptr;
+  std::string only;
+  std::FILE* out = stdout;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view option = argv[i];
+    if (option == "--only" && i + 1 < argc) {
+      only = argv[++i];
+    } else if (option == "--json" && i + 1 < argc) {
+      out = std::fopen(argv[++i], "w");
+    } else {
+      out = nullptr;
+    }
+    if (out == nullptr) {
+      std::fprintf(stderr, "usage: molt_bench_messaging [--json FILE] [--only NAME]\n");
+      return 2;
+    }
   }
+  std::vector<result> results;
+  for (const auto& [name, work] : all_measured)
+    if (only.empty() || name.starts_with(only))
+      for (auto& each : work(smoke)) results.push_back(std::move(each));
   std::fputs("{\"results\": [\n", out);
   for (std::size_t i = 0; i < results.size(); ++i)
     std::fprintf(out, "  %s%s\n", text_of(results[i]).c_str(), i + 1 < results.size() ? "," : "");

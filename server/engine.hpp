@@ -57,6 +57,14 @@ struct engine {
   int deliver_once(thread_record&, molt_ref, const char* data, std::size_t size, std::size_t& consumed,
                    molt_text* error, std::int64_t deadline_ns, bool& suspended);
   void turn(cell&);  ///< of the pool
+  void run_turn(thread_record&, cell&);
+
+  // The server that a worker runs next (thread_record.hpp).
+  bool hand_off(thread_record&, cell& receiver, molt_ref to, envelope*);  ///< false: in the ordinary way
+  static cell* take_handoff(thread_record&);
+  static void put_handoff(thread_record&, cell&);
+  void let_go_handoff(thread_record&);  ///< before anything that may take long
+  bool rescue_handoff(thread_record& from);
 
   enum class pushed { no, first, behind };
   pushed push(cell&, envelope*);
@@ -71,6 +79,7 @@ struct engine {
   [[nodiscard]] server_type::conversion find_conversion(const server_type&, const molt_message&);
   /// Handles what waits until `own` is handled, `most` messages are, or nothing waits. False: the server ended.
   bool drain(thread_record&, cell&, unsigned most, call_envelope* own);
+  bool run_cast(thread_record&, draining&, envelope*);
   bool run_envelope(thread_record&, cell&, envelope*);
   bool run_call(thread_record&, cell&, call_envelope&);
   bool run_deferrable(thread_record&, cell&, const molt_handler&, call_envelope&);
@@ -95,7 +104,11 @@ struct engine {
   }
   void reject(thread_record&, envelope*, int status, std::string_view text);
   envelope* next_message(cell&);
+  static envelope* next_message(draining&);
   static void take_all(cell&);
+  static std::pair<envelope*, std::uint32_t> take_pushed(cell&);
+  static void give_back(const draining&);
+  void linger(thread_record&, const draining&);
 
   /// After a direct call: a plain store.
   void leave(thread_record& me, cell& held, std::uint64_t idle) {
@@ -110,6 +123,7 @@ struct engine {
     return (held.attention.load(std::memory_order_acquire) & attention::stop) != 0;
   }
   bool end_as_asked(thread_record&, cell& held);  ///< true: it has ended, and is not held any more
+  void want(cell&, std::uint8_t what);  ///< of attention::; heavy
 
   // -- Waiting (engine_wait.cpp)
   int call_waiting(thread_record&, cell&, molt_ref, const molt_message&, void* payload, void* reply,
@@ -292,7 +306,9 @@ class frame : public activation {
  public:
   /// `token` other than 0: the handler may answer later.
   frame(engine& of, thread_record& me, cell& held, std::uint64_t token = 0) noexcept
-      : activation{{&of.host_, of.ref_of(held)}, me.active.load(std::memory_order_relaxed), token}, me_{me} {
+      : frame{of, me, of.ref_of(held), token} {}
+  frame(engine& of, thread_record& me, molt_ref self, std::uint64_t token = 0) noexcept
+      : activation{{&of.host_, self}, me.active.load(std::memory_order_relaxed), token}, me_{me} {
     me.active.store(active::with(outside, *this) | (token != 0 ? active::may_defer : 0), fence::fast_store);
   }
   ~frame() { me_.active.store(outside, fence::fast_store); }

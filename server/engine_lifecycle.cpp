@@ -45,7 +45,7 @@ engine::engine(options given)
       relations_{options_.relations_max},
       offloads_{options_.offload_threads, options_.offload_max, [this](offloaded_job& job) { run_offloaded(job); }},
       pool_{options_.pool_threads, [this](cell& each) -> cell_detail& { return registry_.detail(each); },
-            [this](cell& due) { turn(due); }} {
+            [this](cell& due) { turn(due); }, [this](thread_record& from) { return rescue_handoff(from); }} {
   timers_.start();
   pool_.start();
 }
@@ -232,8 +232,7 @@ void engine::request_stop(molt_ref ref, std::string_view why, bool failed) {
     std::lock_guard lock{stop_reasons_mutex_};
     stop_reasons_.emplace(ref.bits, stop_reason{std::string{why}, failed});
   }
-  target->attention.fetch_or(attention::stop, std::memory_order_seq_cst);
-  fence::heavy();
+  want(*target, attention::stop);
   if (find(ref) == nullptr) {
     std::string unused;
     take_stop_reason(ref, unused, failed);
@@ -253,6 +252,7 @@ bool engine::take_stop_reason(molt_ref ref, std::string& why, bool& failed) {
 }
 
 void engine::end_server(thread_record& me, cell& held, bool failed, std::string_view why) {
+  if (me.drains != nullptr && me.drains->held == &held) give_back(*me.drains);
   const molt_ref ref = ref_of(held);
   const server_type& type = *held.type.load(std::memory_order_relaxed);
   const std::string reason_text{why};

@@ -36,6 +36,13 @@ int engine::continue_with(molt_ref self, const molt_message& message, void* payl
   if (message.payload->move == nullptr) return MOLT_REFUSED;
   envelope* const made = make_cast(me, message, generation_of(self), payload);
   if (made == nullptr) return MOLT_OVERLOADED;
+  if (draining* const batch = me.drains; batch != nullptr && batch->held == &held) {
+    envelope*& before = batch->continued != nullptr ? batch->continued->next : batch->pending;
+    made->next = std::exchange(before, made);
+    batch->continued = made;
+    ++batch->count;
+    return MOLT_OK;
+  }
   const auto handled = held.handled.load(std::memory_order_relaxed);
   auto mine = std::find_if(me.continuations.begin(), me.continuations.end(),
                            [&](const auto& each) { return each.runtime == number_ && each.server.bits == self.bits; });
@@ -63,6 +70,7 @@ void engine::stop_self(molt_ref self, std::string_view why) {
     stop_reasons_.emplace(self.bits, stop_reason{std::string{why}, false});
   }
   held.attention.fetch_or(attention::stop, std::memory_order_seq_cst);
+  this_thread().wanted.store(true, std::memory_order_relaxed);
   divert(held);
 }
 

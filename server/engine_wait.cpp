@@ -228,6 +228,7 @@ int engine::try_acquire(thread_record& me, cell& wanted, std::uint32_t generatio
 
 int engine::acquire(thread_record& me, cell& wanted, std::uint32_t generation, std::int64_t deadline_ns,
                     bool suspended_too) {
+  let_go_handoff(me);
   for (unsigned i = 0; i < acquire_spins; ++i) {
     const int status = try_acquire(me, wanted, generation, suspended_too);
     if (status != MOLT_TIMEOUT) return status;
@@ -239,8 +240,7 @@ int engine::acquire(thread_record& me, cell& wanted, std::uint32_t generation, s
   int status = MOLT_TIMEOUT;
   while (!mine.granted) {
     // As with messages: either the holder sees this when leaving, or this sees that it has left.
-    wanted.attention.fetch_or(attention::hand_over, std::memory_order_seq_cst);
-    fence::heavy();
+    want(wanted, attention::hand_over);
     status = try_acquire(me, wanted, generation, suspended_too);
     const auto left = deadline_ns - steady_ns();
     if (status != MOLT_TIMEOUT || left <= 0) break;

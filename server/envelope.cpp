@@ -4,9 +4,12 @@
 #include "server/thread_record.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <memory>
 #include <mutex>
 #include <new>
+#include <utility>
 #include <vector>
 
 namespace molt::servers {
@@ -14,12 +17,28 @@ namespace molt::servers {
 namespace {
 
 constexpr std::size_t line = 64;
-constexpr std::uint8_t from_heap = 0xff;
 constexpr std::size_t depot_bundles_max = 4096;  // per class; more go back to the heap
 
 struct depot {
+  using bundle = std::array<void*, envelope_cache::bundle>;
   std::mutex mutex;
-  std::vector<void*> bundles[envelope_cache::classes];
+  std::vector<std::unique_ptr<bundle>> bundles[envelope_cache::classes];
+
+  /// False: full, or out of memory.
+  bool put(unsigned size_class, void* const* items) noexcept {
+    std::unique_ptr<bundle> filled{new (std::nothrow) bundle};
+    if (filled == nullptr) return false;
+    std::copy_n(items, envelope_cache::bundle, filled->begin());
+    std::lock_guard lock{mutex};
+    auto& full = bundles[size_class];
+    if (full.size() == depot_bundles_max) return false;
+    try {
+      full.push_back(std::move(filled));
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    return true;
+  }
 };
 
 depot& common_depot() {
@@ -37,7 +56,7 @@ void* allocate(thread_record& me, std::size_t size, std::size_t align, std::uint
     size_class = static_cast<std::uint8_t>(wanted);
     return me.envelopes.take(wanted);
   }
-  size_class = from_heap;
+  size_class = envelope_from_heap;
   return ::operator new (size, std::align_val_t{std::max(align, line)}, std::nothrow);
 }
 
@@ -69,7 +88,7 @@ bool call_envelope::finish() noexcept {
   return false;
 }
 
-envelope* make_empty_cast(thread_record& me, const molt_message& message, std::uint32_t generation) noexcept {
+envelope* make_otherwise(thread_record& me, const molt_message& message, std::uint32_t generation) noexcept {
   const auto& schema = *message.payload;
   const std::size_t offset = align_up(sizeof(envelope), schema.align);
   std::uint8_t size_class = 0;
@@ -80,13 +99,6 @@ envelope* make_empty_cast(thread_record& me, const molt_message& message, std::u
   made->generation = generation;
   made->payload_offset = static_cast<std::uint16_t>(offset);
   made->size_class = size_class;
-  return made;
-}
-
-envelope* make_cast(thread_record& me, const molt_message& message, std::uint32_t generation, void* payload) noexcept {
-  if (message.payload->move == nullptr) return nullptr;
-  envelope* const made = make_empty_cast(me, message, generation);
-  if (made != nullptr) message.payload->move(made->payload(), payload);
   return made;
 }
 
@@ -115,21 +127,14 @@ call_envelope* make_call(thread_record& me, const molt_message& message, std::ui
   return made;
 }
 
-void free_envelope(thread_record& me, envelope* e) noexcept {
+void free_otherwise(thread_record& me, envelope* e) noexcept {
   const auto size_class = e->size_class;
-  if (size_class != from_heap) {
-    if (e->is_call != 0) static_cast<call_envelope*>(e)->~call_envelope();
-    me.envelopes.give(size_class, e);
-    return;
-  }
   const std::size_t align = e->is_call != 0 ? heap_align_of_call(*e->message) : heap_align(*e);
   if (e->is_call != 0) static_cast<call_envelope*>(e)->~call_envelope();
-  ::operator delete (static_cast<void*>(e), std::align_val_t{align});
-}
-
-void destroy_cast(thread_record& me, envelope* e) noexcept {
-  e->message->payload->destroy(e->payload());
-  free_envelope(me, e);
+  if (size_class != envelope_from_heap)
+    me.envelopes.give(size_class, e);
+  else
+    ::operator delete (static_cast<void*>(e), std::align_val_t{align});
 }
 
 void release_call(thread_record& me, call_envelope* call) noexcept {
@@ -138,54 +143,50 @@ void release_call(thread_record& me, call_envelope* call) noexcept {
   free_envelope(me, call);
 }
 
+bool envelope_cache::make_room(stock& mine) noexcept {
+  if (mine.room != 0) return true;
+  mine.items = new (std::nothrow) void*[2 * bundle];
+  if (mine.items != nullptr) mine.room = 2 * bundle;
+  return mine.items != nullptr;
+}
+
 void* envelope_cache::refill(unsigned size_class) noexcept {
-  auto& common = common_depot();
-  auto& mine = free_[size_class];
-  {
+  stock& mine = free_[size_class];
+  if (make_room(mine)) {
+    auto& common = common_depot();
     std::lock_guard lock{common.mutex};
     auto& bundles = common.bundles[size_class];
     if (!bundles.empty()) {
-      mine.first = bundles.back();
+      std::copy(bundles.back()->begin(), bundles.back()->end(), mine.items);
       mine.count = bundle;
       bundles.pop_back();
     }
   }
-  if (mine.first != nullptr) return take(size_class);
+  if (mine.count != 0) return take(size_class);
   return ::operator new (class_bytes(size_class), std::align_val_t{line}, std::nothrow);
 }
 
-void envelope_cache::spill(unsigned size_class) noexcept {
-  auto& mine = free_[size_class];
-  void* const first = mine.first;
-  void* last = first;
-  for (unsigned i = 1; i < bundle; ++i) last = *static_cast<void**>(last);
-  mine.first = *static_cast<void**>(last);
-  mine.count -= bundle;
-  *static_cast<void**>(last) = nullptr;
-  auto& common = common_depot();
-  {
-    std::lock_guard lock{common.mutex};
-    auto& bundles = common.bundles[size_class];
-    if (bundles.size() < depot_bundles_max) {
-      bundles.push_back(first);
-      return;
-    }
+// The older half goes, in the order in which it came: neighbours in memory stay neighbours.
+void envelope_cache::spill(unsigned size_class, void* memory) noexcept {
+  stock& mine = free_[size_class];
+  if (!make_room(mine)) {
+    ::operator delete (memory, std::align_val_t{line});
+    return;
   }
-  for (void* each = first; each != nullptr;) {
-    void* const next = *static_cast<void**>(each);
-    ::operator delete (each, std::align_val_t{line});
-    each = next;
+  if (mine.count == mine.room) {
+    if (!common_depot().put(size_class, mine.items))
+      for (unsigned i = 0; i < bundle; ++i) ::operator delete (mine.items[i], std::align_val_t{line});
+    std::copy(mine.items + bundle, mine.items + mine.count, mine.items);
+    mine.count -= bundle;
   }
+  mine.items[mine.count++] = memory;
 }
 
 void envelope_cache::clear() noexcept {
-  for (auto& mine : free_) {
-    while (mine.first != nullptr) {
-      void* const next = *static_cast<void**>(mine.first);
-      ::operator delete (mine.first, std::align_val_t{line});
-      mine.first = next;
-    }
-    mine.count = 0;
+  for (stock& mine : free_) {
+    for (unsigned i = 0; i < mine.count; ++i) ::operator delete (mine.items[i], std::align_val_t{line});
+    delete[] mine.items;
+    mine = {};
   }
 }
 

@@ -68,6 +68,8 @@ inline void* envelope::payload() noexcept {
   return is_call ? static_cast<call_envelope*>(this)->payload_at : reinterpret_cast<char*>(this) + payload_offset;
 }
 
+inline constexpr std::uint8_t envelope_from_heap = 0xff;  // envelope::size_class
+
 /// A cast's envelope with the payload moved in; null if there is no memory or the payload cannot be moved.
 envelope* make_cast(thread_record&, const molt_message&, std::uint32_t generation, void* payload) noexcept;
 /// A call's envelope, queued. Null if there is no memory.
@@ -83,11 +85,15 @@ void release_call(thread_record&, call_envelope*) noexcept;
 /// Gives the memory back, the payload has been destroyed.
 void free_envelope(thread_record&, envelope*) noexcept;
 
-/// Envelopes kept for reuse by one thread; whole bundles go to and from a common depot.
+/// Memory for envelopes kept for reuse by one thread; whole bundles go to and from a common depot, from those that free
+/// them to those that fill them (Bonwick and Adams, "Magazines and Vmem", 2001). Kept as addresses in an array, not as
+/// a list through the memory itself: it lies in the other thread's cache, and what is taken soon can be asked for
+/// ahead.
 class envelope_cache {
  public:
   static constexpr unsigned classes = 5;  // 64, 128, 256, 512, 1024 bytes; larger ones come from the heap
   static constexpr unsigned bundle = 64;
+  static constexpr unsigned ahead = 8;
 
   envelope_cache() = default;
   envelope_cache(const envelope_cache&) = delete;
@@ -95,29 +101,30 @@ class envelope_cache {
   ~envelope_cache() { clear(); }
 
   [[nodiscard]] void* take(unsigned size_class) noexcept {
-    if (void* const first = free_[size_class].first) [[likely]] {
-      free_[size_class].first = *static_cast<void**>(first);
-      --free_[size_class].count;
-      return first;
-    }
-    return refill(size_class);
+    stock& mine = free_[size_class];
+    if (mine.count == 0) [[unlikely]]
+      return refill(size_class);
+    if (mine.count > ahead) __builtin_prefetch(mine.items[mine.count - 1 - ahead], 1);
+    return mine.items[--mine.count];
   }
   void give(unsigned size_class, void* memory) noexcept {
-    *static_cast<void**>(memory) = free_[size_class].first;
-    free_[size_class].first = memory;
-    if (++free_[size_class].count >= 2 * bundle) [[unlikely]]
-      spill(size_class);
+    stock& mine = free_[size_class];
+    if (mine.count == mine.room) [[unlikely]]
+      return spill(size_class, memory);
+    mine.items[mine.count++] = memory;
   }
   void clear() noexcept;
 
  private:
-  struct list {
-    void* first = nullptr;
+  struct stock {
+    void** items = nullptr;
     unsigned count = 0;
+    unsigned room = 0;  // of `items`; none before first use
   };
   void* refill(unsigned size_class) noexcept;
-  void spill(unsigned size_class) noexcept;
-  list free_[classes];
+  void spill(unsigned size_class, void* memory) noexcept;
+  bool make_room(stock&) noexcept;
+  stock free_[classes];
 };
 
 }  // namespace molt::servers

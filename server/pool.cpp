@@ -17,8 +17,8 @@ constexpr std::chrono::milliseconds tick{1};
 
 }  // namespace
 
-pool::pool(unsigned threads, std::function<cell_detail&(cell&)> detail, turn_function turn)
-    : wanted_{threads}, detail_{std::move(detail)}, turn_{std::move(turn)} {}
+pool::pool(unsigned threads, std::function<cell_detail&(cell&)> detail, turn_function turn, rescue_function rescue)
+    : wanted_{threads}, detail_{std::move(detail)}, turn_{std::move(turn)}, rescue_{std::move(rescue)} {}
 
 void pool::start() {
   std::lock_guard lock{mutex_};
@@ -75,8 +75,37 @@ void pool::push(cell& ready) {
     older = mine->next.exchange(&ready, std::memory_order_acq_rel);
   if (older != nullptr) put_ring(*mine, *older);
   fence::light();
-  const bool attended = older == nullptr ? ticking_.load(fence::fast_load) != 0 : false;
-  if (!attended && asleep_.load(fence::fast_load) != 0 && searching_.load(fence::fast_load) == 0) wake_one();
+  if (older == nullptr)
+    attend_handoff();
+  else if (asleep_.load(fence::fast_load) != 0 && searching_.load(fence::fast_load) == 0)
+    wake_one();
+}
+
+void pool::attend_handoff() {
+  if (ticking_.load(fence::fast_load) == 0 && asleep_.load(fence::fast_load) != 0 &&
+      searching_.load(fence::fast_load) == 0)
+    wake_one();
+}
+
+// A worker that was to run the same server next at this one's last tick.
+thread_record* pool::find_stuck(const worker& sleeper) {
+  const unsigned count = worker_count_.load(std::memory_order_acquire);
+  thread_record* stuck = nullptr;
+  for (unsigned i = 0; i < count; ++i) {
+    worker* const each = workers_[i].load(std::memory_order_acquire);
+    thread_record* const record = each->record.load(std::memory_order_acquire);
+    if (each == &sleeper || record == nullptr) continue;
+    const auto before = std::exchange(each->handoff_seen, record->handoff.count.load(std::memory_order_relaxed));
+    if (before == each->handoff_seen && record->handoff.server.load(std::memory_order_relaxed) != nullptr)
+      stuck = record;
+  }
+  return stuck;
+}
+
+bool pool::has_other_work(const thread_record& me) const noexcept {
+  const auto& mine = *static_cast<const worker*>(me.worker);
+  return common_size_.load(std::memory_order_relaxed) != 0 || mine.next.load(std::memory_order_relaxed) != nullptr ||
+         mine.ring_head.load(std::memory_order_relaxed) != mine.ring_tail.load(std::memory_order_relaxed);
 }
 
 void pool::put_ring(worker& mine, cell& ready) {
@@ -161,6 +190,7 @@ cell* pool::find(worker& mine) {
 void pool::run(worker& mine) {
   auto& me = this_thread();
   me.worker = &mine;
+  mine.record.store(&me, std::memory_order_release);
   bool searching = false;
   unsigned fruitless = 0;
   for (;;) {
@@ -200,18 +230,26 @@ bool pool::sleep(worker& mine) {
   // Looks once more at what others may have put in place without seeing this one announced.
   cell* found = first_ == nullptr ? steal(mine, false) : nullptr;
   bool ticked = false;
+  bool ticks = false;
   while (found == nullptr && first_ == nullptr && !stopping_ && wakes_ == 0 && !surplus()) {
     if (alive_ - blocked_ <= asleep_.load() && blocked_ == 0) {
+      if (std::exchange(ticks, false)) ticking_.fetch_sub(1);
       woken_.wait(lock);
     } else {
-      ticking_.fetch_add(1);
-      const bool timed_out = woken_.wait_for(lock, tick) == std::cv_status::timeout;
-      ticking_.fetch_sub(1);
-      if (!timed_out) continue;
+      if (!std::exchange(ticks, true)) ticking_.fetch_add(1);
+      if (woken_.wait_for(lock, tick) != std::cv_status::timeout) continue;
       found = steal(mine, ticked);  // in `next` for a whole tick: its worker may be busy for long
       ticked = true;
+      if (found != nullptr) break;
+      if (thread_record* const stuck = find_stuck(mine)) {
+        lock.unlock();
+        const bool rescued = rescue_(*stuck);
+        lock.lock();
+        if (rescued) break;  // it stands in this worker's `next` now
+      }
     }
   }
+  if (ticks) ticking_.fetch_sub(1);
   asleep_.fetch_sub(1);
   if (wakes_ != 0) --wakes_;
   const bool end = stopping_ || (surplus() && found == nullptr && first_ == nullptr);
@@ -220,6 +258,8 @@ bool pool::sleep(worker& mine) {
     mine.ended = true;
   }
   lock.unlock();
+  if (end)
+    if (cell* const rescued = mine.next.exchange(nullptr, std::memory_order_acq_rel)) put_common(*rescued);
   if (found == nullptr) return !end;
   if (end)
     put_common(*found);

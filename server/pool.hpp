@@ -15,7 +15,8 @@
 //
 // Falling asleep: announce it, make a heavy fence, look once more; who schedules: put the server in place, make a light
 // fence, look whether anyone is announced. What stands in `next` wakes nobody, as its worker is about to run it; should
-// that worker not come to it (a long handler), a sleeper takes it at its second tick; ticks only go while somebody else
+// that worker not come to it (a long handler), a sleeper takes it at its second tick, and likewise what it was to run
+// right after its turn (handoff, thread_record.hpp); ticks only go while somebody else
 // is awake, and who puts a server into `next` while nobody ticks wakes one.
 #pragma once
 
@@ -37,8 +38,10 @@ class pool {
  public:
   /// Runs a turn of the server on the calling worker.
   using turn_function = std::function<void(cell&)>;
+  /// Takes away what a worker was to run next, and schedules it; false if there is nothing any more.
+  using rescue_function = std::function<bool(thread_record& from)>;
 
-  pool(unsigned threads, std::function<cell_detail&(cell&)> detail, turn_function);
+  pool(unsigned threads, std::function<cell_detail&(cell&)> detail, turn_function, rescue_function);
   ~pool() { stop(); }
   pool(const pool&) = delete;
   pool& operator=(const pool&) = delete;
@@ -49,6 +52,10 @@ class pool {
 
   /// The server must not stand anywhere in the pool. Any thread.
   void push(cell&);
+  /// Of a worker: whether anything else waits for it.
+  [[nodiscard]] bool has_other_work(const thread_record&) const noexcept;
+  /// A worker has taken a server to run next: sees to it that somebody ticks.
+  void attend_handoff();
   /// Around a wait inside a turn: others do this worker's work in the meantime.
   void blocking_begin(thread_record&);
   void blocking_end(thread_record&);
@@ -63,6 +70,8 @@ class pool {
     std::atomic<std::uint32_t> ring_tail{0};              // put to, by the worker
     std::array<std::atomic<cell*>, ring_size> ring{};
     pool* owner = nullptr;
+    std::atomic<thread_record*> record{nullptr};  // once it runs
+    std::uint64_t handoff_seen = 0;               // under mutex_
     unsigned next_in_a_row = 0;
     unsigned turns = 0;
     std::thread thread;
@@ -77,12 +86,14 @@ class pool {
   void put_ring(worker&, cell&);
   void put_common(cell&);
   void wake_one();
-  bool sleep(worker&);  // false: end the worker
-  void add_worker();    // under mutex_
+  thread_record* find_stuck(const worker& sleeper);  // under mutex_
+  bool sleep(worker&);                               // false: end the worker
+  void add_worker();                                 // under mutex_
 
   const unsigned wanted_;
   const std::function<cell_detail&(cell&)> detail_;
   const turn_function turn_;
+  const rescue_function rescue_;
 
   std::array<std::atomic<worker*>, workers_max> workers_{};
   std::atomic<unsigned> worker_count_{0};  // slots of workers_ in use, some may have ended

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <vector>
 
 namespace molt::servers {
@@ -46,18 +47,60 @@ inline std::uint64_t with(std::uint64_t value, const activation& begun) noexcept
 }
 }  // namespace active
 
+/// The server that a worker runs next: taken for it with the message that its present handler has sent there, so that
+/// neither passes through a queue. Others may not run it in the meantime; should its turn not come (a long handler), a
+/// sleeping worker takes it away.
+///
+///   state    event                                               next
+///   none     a handler casts to an idle server without messages  full, by the worker: it holds that server
+///   full     the handler casts there again                       full: taken out, the message appended, put back
+///            the turn is over, the handler waits                 none, by the worker, who runs the server or lets it
+///            go seen unchanged at two ticks                         none, by a sleeper, who lets the server go
+///
+/// The worker empties `server`, makes a light fence and looks at `contested`; the sleeper sets `contested`, makes a
+/// heavy fence and looks at `server`: one of them sees the other. If the worker does, the mutex decides.
+struct handoff {
+  std::atomic<cell*> server{nullptr};
+  std::atomic<std::uint64_t> count{0};  // of those put here: tells two from each other
+  std::atomic<bool> contested{false};
+  envelope* last = nullptr;  // of the server's messages; the worker's
+  std::mutex mutex;
+  cell* taken_away = nullptr;  // under the mutex
+};
+
 inline const activation* activation::outer() const noexcept { return active::innermost(outside); }
 
 struct engine;
+struct switch_entry;
+
+/// Messages of one server that a thread has taken and will run: while it does, they are its own, and the server's cell,
+/// into which others look and write, is let alone.
+struct draining {
+  cell* held;
+  molt_ref self;
+  // Of the cell, as long as it has not been offered to another release:
+  const switch_entry* seen = nullptr;
+  const server_type* type = nullptr;
+  void* state = nullptr;
+  envelope* pending;              // oldest first
+  std::uint32_t count;            // of them
+  std::uint32_t taken = 0;        // at once, the last time
+  std::uint32_t handled = 0;      // not yet counted in the cell
+  envelope* continued = nullptr;  // the last of what the message being handled is to be followed by, before all others
+  draining* outer;
+};
 
 struct alignas(64) thread_record {
   // The owner thread writes, others read.
   std::atomic<std::uint64_t> active{0};       // whether it is inside a runtime (gate.hpp), and what it runs there
   std::atomic<const engine*> owner{nullptr};  // the runtime that it is or was inside of
+  std::atomic<bool> wanted{false};            // a server that it holds may want attention; others set, the owner clears
   // Owner only.
   std::uint32_t id = 0;
   bool is_worker = false;  // of the pool, inside a turn
   bool has_exits = false;
+  draining* drains = nullptr;  // innermost
+  servers::handoff handoff;
   void* worker = nullptr;  // the pool's
   envelope_cache envelopes;
   std::vector<exit_event> exits;  // to be told once no server is held
@@ -93,6 +136,46 @@ inline thread_record& this_thread() {
   if (thread_record* const mine = detail::current_record) [[likely]]
     return *mine;
   return detail::register_thread();
+}
+
+// -- Envelopes of casts: what nearly all are, without a call
+
+envelope* make_otherwise(thread_record&, const molt_message&, std::uint32_t generation) noexcept;
+void free_otherwise(thread_record&, envelope*) noexcept;
+
+inline envelope* make_empty_cast(thread_record& me, const molt_message& message, std::uint32_t generation) noexcept {
+  constexpr std::size_t smallest = 64;
+  const auto& schema = *message.payload;
+  if (schema.align > alignof(envelope) || schema.size > smallest - sizeof(envelope)) [[unlikely]]
+    return make_otherwise(me, message, generation);
+  void* const memory = me.envelopes.take(0);
+  if (memory == nullptr) [[unlikely]]
+    return nullptr;
+  auto* const made = ::new (memory) envelope;
+  made->message = &message;
+  made->generation = generation;
+  made->payload_offset = sizeof(envelope);
+  return made;
+}
+
+inline envelope* make_cast(thread_record& me, const molt_message& message, std::uint32_t generation,
+                           void* payload) noexcept {
+  if (message.payload->move == nullptr) return nullptr;
+  envelope* const made = make_empty_cast(me, message, generation);
+  if (made != nullptr) message.payload->move(made->payload(), payload);
+  return made;
+}
+
+inline void free_envelope(thread_record& me, envelope* e) noexcept {
+  if (e->size_class == 0 && e->is_call == 0) [[likely]]
+    me.envelopes.give(0, e);
+  else
+    free_otherwise(me, e);
+}
+
+inline void destroy_cast(thread_record& me, envelope* e) noexcept {
+  e->message->payload->destroy(e->payload());
+  free_envelope(me, e);
 }
 
 /// The record of that number. It exists for every number that a thread ever had.

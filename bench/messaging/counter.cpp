@@ -22,11 +22,16 @@ struct server : molt::server<state> {
   }
   void handle_cast(molt::context& ctx, const ball& m) {
     ++self().value;
-    if (m.left > 0) static_cast<void>(ctx.cast(self().peer, ball{m.left - 1}));
+    if (m.left > 0)
+      static_cast<void>(ctx.cast(self().peer, ball{m.left - 1}));
+    else
+      balls_dropped.fetch_add(1);
   }
 };
 
 }  // namespace
+
+std::atomic<std::int64_t> balls_dropped{0};
 
 std::unique_ptr<counter> make_counter() { return std::make_unique<plain_counter>(); }
 const molt_server_type& server_type() { return molt::server_type_of<server, "counting">(); }

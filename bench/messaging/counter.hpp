@@ -3,6 +3,7 @@
 
 #include <molt/plugin.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 
@@ -26,6 +27,7 @@ struct meet {
 struct ball {
   std::int64_t left = 0;
 };  // cast back and forth until none are left
+extern std::atomic<std::int64_t> balls_dropped;
 
 class counter {
  public:
