@@ -315,6 +315,7 @@ struct read_total {
 struct start_timer {
   using reply = bool;
   std::int64_t delay_ns = 0;
+  bool periodic = false;
 };
 
 namespace old_version {
@@ -323,7 +324,9 @@ struct server : molt::server<total> {
   std::string handle_call(molt::context&, const older::greet& m) { return "hello " + m.name; }
   std::int64_t handle_call(molt::context&, const read_total&) { return self().value; }
   bool handle_call(molt::context& ctx, const start_timer& m) {
-    return static_cast<bool>(ctx.send_after(std::chrono::nanoseconds{m.delay_ns}, older::tick{5}));
+    const std::chrono::nanoseconds delay{m.delay_ns};
+    return static_cast<bool>(m.periodic ? ctx.send_every(delay, older::tick{5})
+                                        : ctx.send_after(delay, older::tick{5}));
   }
   void handle_cast(molt::context&, const older::tick& m) { self().value += m.n; }
 };
@@ -406,6 +409,27 @@ TEST(retire, rewrites_timers_and_waiting_casts_to_the_new_version) {
   EXPECT_EQ(call(on, ref, read_total{}).reply, 1000);
   versions.time.advance(2'000'000'000);
   wait_until([&] { return call(on, ref, read_total{}).reply == 6000; });
+}
+
+TEST(retire, rewrites_periodic_timers_which_go_on) {
+  two_versions versions;
+  options given;
+  given.clock = &versions.time;
+  runtime on{given};
+  on.switch_to(versions.before);
+  const auto ref = *on.start("t.server", "a", {});
+  EXPECT_TRUE(call(on, ref, start_timer{1'000'000'000, true}).reply);
+  versions.time.advance(1'003'000'000);
+  wait_until([&] { return call(on, ref, read_total{}).reply == 5; });
+  on.switch_to(versions.after);
+  on.sweep({});
+  const auto retired = on.retire(*versions.old_type, 20s);
+  ASSERT_TRUE(retired) << retired.error().text();
+  for (std::int64_t n = 1; n <= 3; ++n) {
+    versions.time.advance(1'000'000'000);
+    wait_until([&] { return call(on, ref, read_total{}).reply == 5 + 5000 * n; });
+  }
+  EXPECT_EQ(on.stats().timers_pending, 1U);
 }
 
 TEST(retire, lets_the_type_and_its_lease_go) {
