@@ -216,6 +216,10 @@ typedef struct molt_host {
    * OUT_OF_BOUNDS. */
   int (*start_child)(molt_context*, const char* supervisor, const char* name, const molt_arguments*, molt_ref* started,
                      molt_text* error);
+
+  /* For crash reports: a function of the running server has thrown, and the exception is being handled. `in` is the name of
+   * the message, or of another function with "()" behind it; it is copied. */
+  void (*threw)(molt_context*, const char* in);
 } molt_host;
 
 /* What `offload` runs: an object of the plugin's with a function that makes one message. */

@@ -28,6 +28,13 @@ struct fixed_string {
   [[nodiscard]] constexpr std::string_view view() const noexcept { return {data, Size - 1}; }
 };
 
+/// Within a catch block of a server's function: the host may want to look before the exception is gone.
+[[gnu::noinline, gnu::cold]] inline int caught_in(molt_context* c, const char* where, molt_text* error) noexcept {
+  if (c->host->size >= offsetof(molt_host, threw) + sizeof c->host->threw && c->host->threw != nullptr)
+    c->host->threw(c, where);
+  return caught_by_author(error);
+}
+
 // -- Handlers
 
 template <class S, class M>
@@ -43,7 +50,7 @@ int call_thunk(molt_context* c, void* state, void* payload, void* reply_storage,
     }
     return MOLT_OK;
   } catch (...) {
-    return caught_by_author(error);
+    return caught_in(c, message_constant<M>.name, error);
   }
 }
 
@@ -55,7 +62,7 @@ int deferred_thunk(molt_context* c, void* state, void* payload, void*, molt_text
     view_access::make<S>(state).handle_call(ctx, std::move(*static_cast<M*>(payload)), token);
     return MOLT_OK;
   } catch (...) {
-    return caught_by_author(error);
+    return caught_in(c, message_constant<M>.name, error);
   }
 }
 
@@ -72,7 +79,7 @@ int cast_thunk(molt_context* c, void* state, void* payload, void*, molt_text* er
       view.handle_cast(ctx, std::move(*static_cast<M*>(payload)));
     return MOLT_OK;
   } catch (...) {
-    return caught_by_author(error);
+    return caught_in(c, message_constant<M>.name, error);
   }
 }
 
@@ -262,7 +269,7 @@ int init_thunk(molt_context* c, const molt_arguments* given, void* state_storage
     copy_text(error, why.what());
     return MOLT_REFUSED;
   } catch (...) {
-    return caught_by_author(error);
+    return caught_in(c, "init()", error);
   }
 }
 
@@ -284,7 +291,7 @@ int config_change_thunk(molt_context* c, void* state, const molt_arguments* now,
     view_access::make<S>(state).config_change(ctx, arguments{*now});
     return MOLT_OK;
   } catch (...) {
-    return caught_by_author(error);
+    return caught_in(c, "config_change()", error);
   }
 }
 
@@ -320,7 +327,7 @@ int handle_data_thunk(molt_context* c, void* state, const char* data, std::size_
     *consumed = taken < size ? taken : size;
     return MOLT_OK;
   } catch (...) {
-    return caught_by_author(error);
+    return caught_in(c, "handle_data()", error);
   }
 }
 

@@ -169,6 +169,7 @@ struct engine {
   cell* find(molt_ref) const noexcept;  ///< null if stale
   void keep(const server_type&);
   void log(int level, const cell* from, std::string_view text) const;
+  void tell_failure(thread_record&, cell& held, std::string_view why);  ///< on_failure, before it ends (failure.cpp)
 
   // -- For supervisors (engine_children.cpp)
   result<void> drain_and_stop(molt_ref, std::string_view why, std::int64_t timeout_ns);
@@ -255,6 +256,7 @@ struct engine {
   std::list<acquirer*> acquirers_;
 
   std::function<void(const exit_event&)> on_exit_;
+  std::function<void(const server_failure&)> on_failure_;
   std::mutex child_starter_mutex_;
   std::shared_ptr<child_starter> child_starter_;
   std::atomic<bool> stopping_{false};

@@ -111,6 +111,7 @@ int engine::finish_handled(thread_record& me, activation& here, int status, molt
   if (status == MOLT_OK) return status;
   const std::string why{view(*error)};
   ended = true;
+  tell_failure(me, held, why);
   end_server(me, held, true, why);
   set_text(error, why);
   return MOLT_SERVER_FAILED;

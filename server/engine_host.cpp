@@ -1,5 +1,6 @@
 // The functions that plugins are given. Each finds its runtime and server through the context's activation.
 #include "server/engine.hpp"
+#include "server/failure.hpp"
 
 #include <algorithm>
 
@@ -213,6 +214,7 @@ host_of_engine make_host(engine& owner) noexcept {
   made.send_every = &host_send_every;
   made.offload = &host_offload;
   made.start_child = &host_start_child;
+  made.threw = &note_thrown;
   return made;
 }
 

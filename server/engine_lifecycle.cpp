@@ -154,6 +154,7 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
   }
   if (status != MOLT_OK) {
     const bool refused = status == MOLT_REFUSED;
+    if (!refused) tell_failure(me, held, why);
     free_state(std::exchange(held.state, nullptr), schema);
     registry_.unname(held);
     if (free_cell(me, held, MOLT_NO_SUCH_SERVER, "the server did not start"))

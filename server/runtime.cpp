@@ -156,6 +156,9 @@ result<void> runtime::retire(const server_type& type, std::chrono::nanoseconds t
   return engine_->retire(type, timeout.count());
 }
 
+void runtime::on_failure(std::function<void(const server_failure&)> listener) {
+  engine_->on_failure_ = std::move(listener);
+}
 void runtime::on_exit(std::function<void(const exit_event&)> listener) { engine_->on_exit_ = std::move(listener); }
 
 }  // namespace molt::servers

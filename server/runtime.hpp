@@ -108,6 +108,8 @@ struct exit_event {
   std::string why;
 };
 
+struct server_failure;  // failure.hpp
+
 /// The runtime as a whole.
 struct statistics {
   std::size_t servers = 0;
@@ -221,6 +223,9 @@ class runtime {
   // -- Events
   /// Called on the thread that ended the server, with no server held. Set once, before the first start.
   void on_exit(std::function<void(const exit_event&)>);
+  /// Called on the thread that ran it when a function of a server has thrown, before the server ends, with the server
+  /// held: the listener must not use the runtime. Set once, before the first start.
+  void on_failure(std::function<void(const server_failure&)>);
   /// Whom plugins' `start_child` asks; null: nobody. Calls under way share the one before.
   void starts_children(std::shared_ptr<child_starter>);
 

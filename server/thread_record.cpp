@@ -9,6 +9,8 @@ namespace molt::servers {
 
 namespace {
 
+std::atomic<void (*)()> thread_hook{nullptr};
+
 constexpr std::uint32_t threads_max = (1U << 24U) - 1;  // the cell's word has room for 24 bits
 
 struct records {
@@ -52,8 +54,11 @@ thread_record& detail::register_thread() {
   current_record = mine;
   static thread_local at_thread_end ending{mine};
   ending.record = mine;
+  if (auto* const hook = thread_hook.load(std::memory_order_acquire); hook != nullptr) hook();
   return *mine;
 }
+
+void on_new_thread(void (*hook)()) noexcept { thread_hook.store(hook, std::memory_order_release); }
 
 thread_record& record_of(std::uint32_t id) {
   auto& shared = all_records();

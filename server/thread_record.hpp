@@ -4,11 +4,13 @@
 #pragma once
 
 #include "server/envelope.hpp"
+#include "server/failure.hpp"
 #include "server/runtime.hpp"
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -115,6 +117,7 @@ struct alignas(64) thread_record {
     envelope* last;
   };
   std::vector<continuation> continuations;
+  std::unique_ptr<thrown_exception> thrown;  // by the innermost handler, until its server is failed
   molt_text scratch;  // where callers want no text
   // Under the engine's waits_mutex_.
   cell* waiting_on = nullptr;
