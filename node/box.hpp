@@ -1,15 +1,15 @@
 // A running node: the servers and connections of one release, and the operations that change the release under them.
 //
 //   start     manifest -> plugins -> runtime -> supervised servers -> listeners; a failure undoes what was done
-//   upgrade   load and check -> listeners opened -> leaving servers stopped -> switch (upgrade/), and with it the
-//             servers that the release adds are started, in its tree -> removed ones drained and stopped, changed
-//             arguments told -> listeners
+//   upgrade   load and check -> listeners opened -> switch (upgrade/), and with it the servers that the release adds
+//   are
+//             started, in its tree -> removed ones drained and stopped, changed arguments told -> listeners
 //   rollback  the same downwards, to the nearest parent
 //   commit    parents are forgotten, their images unloaded
 //
 // Invariants: one such operation at a time, a second one is `busy`; after a refused or rolled back one servers,
-// supervision and listeners are those of before. (A supervised server whose type the next release lacks must end before
-// the switch; if the switch then fails, it is started anew.)
+// supervision and listeners are those of before. A supervised server whose type the next release lacks runs its old
+// code until everything else has migrated.
 #pragma once
 
 #include "base/result.hpp"

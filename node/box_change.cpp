@@ -71,6 +71,10 @@ box::implementation::change box::implementation::prepare(direction going, releas
       made.leaving.push_back(type);
     }
   }
+  for (const auto& type : made.leaving)  // connections are nobody's to end
+    if (std::none_of(made.from.manifest.listeners.begin(), made.from.manifest.listeners.end(),
+                     [&](const auto& entry) { return entry.connection == type; }))
+      made.settings.types_leaving.push_back(type);
   return made;
 }
 
@@ -85,7 +89,8 @@ upgrade::plan box::implementation::plan_of(const change& change) const {
   return upgrade::make_plan(switcher_->current().descriptions(), change.plugins, options);
 }
 
-/// Whether stop_leaving will end it: the manifest started it, or a dynamic supervisor of the manifest did.
+/// Whether it will end with the change, as its type does: the manifest started it, or a dynamic supervisor of the
+/// manifest did.
 bool box::implementation::leaves_with(const change& change, const servers::server_info& server) const {
   const auto& manifest = change.from.manifest;
   if (!server.name.empty() && std::any_of(manifest.servers.begin(), manifest.servers.end(),
@@ -200,7 +205,6 @@ result<upgrade::report> box::implementation::run(change change) {
     change.sockets = std::move(*sockets);
 
     announce_connection_types(change);
-    stop_leaving(change);
     follow_switch(change);
     auto report = do_switch(change);
     // Needs attention may be on neither release wholly; then what runs decides.
@@ -236,19 +240,9 @@ void box::implementation::announce_connection_types(const change& change) {
   }
 }
 
-/// Supervised servers whose type the next release lacks end before the switch: no path would lead them across.
-void box::implementation::stop_leaving(const change& change) {
-  if (change.leaving.empty()) return;
-  if (const auto done = supervisor_->update(supervisor_spec_of(change.from.manifest, change.leaving)); !done)
-    options_.log(MOLT_LOG_WARNING, "before the switch: " + done.error().text());
-}
-
-/// Supervision and listeners as they were.
+/// Listeners as they were; supervision has not changed, or went back with the switch.
 void box::implementation::restore(const change& change) {
   for (const auto& entry : change.from.manifest.listeners) (void)plane_->change(listener_settings_of(entry));
-  if (change.leaving.empty()) return;
-  if (const auto done = supervisor_->update(supervisor_spec_of(change.from.manifest)); !done)
-    options_.log(MOLT_LOG_ERROR, "after the switch failed: " + done.error().text());
 }
 
 void box::implementation::remember(const change& change) {
@@ -285,6 +279,11 @@ void box::implementation::finish_supervision(const change& change, upgrade::repo
     }
   std::vector<servers::changed_arguments> changed;
   if (const auto done = supervisor_->finish_update(&changed); !done) report.notes.push_back(done.error().text());
+  if (!change.leaving.empty())  // started meanwhile, and not by a supervisor
+    for (const auto& server : runtime_->servers())
+      if (contains(change.leaving, server.type))
+        report.problems.push_back("a server of the type " + server.type + ", which " + change.to.id() +
+                                  " lacks, runs on" + (server.name.empty() ? "" : ": " + server.name));
   for (const auto& each : changed)
     if (const auto told = runtime_->change_config(each.ref, each.now);
         !told && told.error().why() != reason::no_such_server)

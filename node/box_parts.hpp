@@ -47,7 +47,7 @@ class box::implementation {
     std::vector<plugin_description> plugins;  ///< of `to`
     upgrade::release_content content;         ///< of `to`, when it is to be loaded
     upgrade::settings settings;
-    std::vector<std::string> leaving;  ///< supervised types that the next release lacks
+    std::vector<std::string> leaving;  ///< types that the manifest starts and the next release lacks
     listening_sockets sockets;         ///< for the listeners that are new
     bool supervision_begun = false;    ///< what the next release adds runs; what it lacks does so still
   };
@@ -64,7 +64,6 @@ class box::implementation {
   [[nodiscard]] upgrade::plan plan_of(const change&) const;
   [[nodiscard]] result<upgrade::report> run(change);
   [[nodiscard]] result<upgrade::report> do_switch(change&);
-  void stop_leaving(const change&);
   void announce_connection_types(const change&);
   void restore(const change&);
   void apply_listeners(change&, upgrade::report&);

@@ -79,26 +79,21 @@ servers::strategy strategy_of(releases::strategy_kind kind) noexcept {
 static_assert(servers::shutdown_infinity == releases::shutdown_infinity &&
               servers::shutdown_brutal == releases::shutdown_brutal);
 
-bool contains(const std::vector<std::string>& all, const std::string& one) {
-  return std::find(all.begin(), all.end(), one) != all.end();
-}
-
 servers::supervisor_spec spec_below(const releases::manifest& manifest, const std::string& name,
-                                    const releases::supervisor_settings& settings,
-                                    const std::vector<std::string>& without) {
+                                    const releases::supervisor_settings& settings) {
   servers::supervisor_spec spec;
   spec.strategy = strategy_of(settings.strategy);
   spec.intensity = settings.intensity;
   spec.period = settings.period;
   std::vector<std::pair<releases::place, servers::child_spec>> children;
   for (const auto& server : manifest.servers) {
-    if (server.supervisor != name || contains(without, server.type)) continue;
+    if (server.supervisor != name) continue;
     children.push_back(
         {server.at, {server.name, server.type, server.arguments, restart_of(server.restart), server.shutdown, {}}});
   }
   for (const auto& below : manifest.supervisors) {
-    if (below.parent != name || contains(without, below.child.type)) continue;
-    auto made = spec_below(manifest, below.name, below.settings, without);
+    if (below.parent != name) continue;
+    auto made = spec_below(manifest, below.name, below.settings);
     if (made.strategy == servers::strategy::dynamic) {
       const auto& child = below.child;
       made.model = {{}, child.type, child.arguments, restart_of(child.restart), child.shutdown, {}};
@@ -141,9 +136,8 @@ result<inspected_release> inspect_release_folder(const std::filesystem::path& fo
   return made;
 }
 
-servers::supervisor_spec supervisor_spec_of(const releases::manifest& manifest,
-                                            const std::vector<std::string>& without) {
-  return spec_below(manifest, {}, manifest.supervisor, without);
+servers::supervisor_spec supervisor_spec_of(const releases::manifest& manifest) {
+  return spec_below(manifest, {}, manifest.supervisor);
 }
 
 listener_settings listener_settings_of(const releases::listener_entry& entry) {

@@ -41,10 +41,8 @@ struct inspected_release {
 /// loader::inspect.
 [[nodiscard]] result<inspected_release> inspect_release_folder(const std::filesystem::path& folder);
 
-/// The tree of the manifest: children in the order of the file, whether servers or supervisors. `without`: server types
-/// whose servers, and dynamic supervisors of such, are left out.
-[[nodiscard]] servers::supervisor_spec supervisor_spec_of(const releases::manifest&,
-                                                          const std::vector<std::string>& without = {});
+/// The tree of the manifest: children in the order of the file, whether servers or supervisors.
+[[nodiscard]] servers::supervisor_spec supervisor_spec_of(const releases::manifest&);
 [[nodiscard]] listener_settings listener_settings_of(const releases::listener_entry&);
 /// The server types that the manifest starts: supervised, also by dynamic supervisors, and listening.
 [[nodiscard]] std::vector<std::string> types_started_by(const releases::manifest&);

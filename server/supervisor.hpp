@@ -140,7 +140,8 @@ class supervisor {
   // -- The tree of another release
   /// First step: children that are new are started, in order, and supervised. The rest go on running under the new
   /// settings; those that are gone do so too, but are not started again. A child whose type differs is drained, stopped
-  /// and started. Error: one did not start, or the spec; then everything is as before.
+  /// and started; a dynamic supervisor whose model's type differs is another one. Error: one did not start, or the
+  /// spec; then everything is as before.
   result<void> begin_update(supervisor_spec);
   /// Second step: what is gone handles the messages that wait for it, within its shutdown time, and stops, in reverse
   /// order. Returns the children to be told of their arguments. Error: the first that did not stop in time.

@@ -29,7 +29,9 @@ void add_servers(const supervisor_spec& spec, std::map<std::string_view, const c
 bool fits(const supervised_child& each, const child_spec& spec) {
   if ((each.below != nullptr) != (spec.supervisor != nullptr)) return false;
   if (each.below == nullptr) return each.spec.type == spec.type;
-  return (each.below->strategy == strategy::dynamic) == (spec.supervisor->strategy == strategy::dynamic);
+  const bool dynamic = each.below->strategy == strategy::dynamic;
+  if (dynamic != (spec.supervisor->strategy == strategy::dynamic)) return false;
+  return !dynamic || each.spec.supervisor->model.type == spec.supervisor->model.type;
 }
 
 }  // namespace

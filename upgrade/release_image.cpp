@@ -75,6 +75,7 @@ struct release_image::binding {
   migration::migration_path path;
   error problem;  // if there is no way
   bool has_path = false;
+  bool leaving = false;  // the release lacks it, and somebody else ends its servers
   mutable std::atomic<std::uint64_t> moved{0};
 };
 
@@ -107,6 +108,8 @@ void release_image::bind(const loaded_plugin& source, const servers::server_type
   bound->to = find_type(from.name());
   bound->from_version = source.description().version;
   if (bound->to == nullptr) {
+    bound->leaving =
+        std::find(settings_.leaving.begin(), settings_.leaving.end(), from.name()) != settings_.leaving.end();
     bound->problem = {reason::not_found, content_.id + " has no type " + std::string{from.name()}};
   } else {
     bound->to_version = std::string{bound->to->version()};
@@ -155,6 +158,7 @@ void release_image::adopt(servers::resting_server& server) const noexcept {
   if (find_type(server.type().name()) == &server.type()) return;
   const auto* const bound = find_binding(server.type());
   if (bound == nullptr) return record_failure(server, {"no way", "its type is not known to the release", false}, false);
+  if (bound->leaving) return;
   auto done = move_state(server, *bound, false);
   if (!done) return;
   if (done->elapsed() <= destroy_at_once_max) return;  // destroys the old state
@@ -201,6 +205,7 @@ release_image::moved release_image::adopt_revertibly(servers::resting_server& se
     record_failure(server, {"no way", "its type is not known to the release", false}, false);
     return moved::failed;
   }
+  if (bound->leaving) return moved::nothing_to_do;
   auto done = move_state(server, *bound, true);
   if (!done) return moved::failed;
   undo.emplace(std::move(*done), before);

@@ -84,6 +84,7 @@ struct adopt_settings {
   std::chrono::nanoseconds hook_timeout = std::chrono::seconds{5};
   servers::arguments arguments;          ///< for the hooks
   std::vector<std::string> accept_loss;  ///< names of losses that the operator accepted; others fail the server
+  std::vector<std::string> leaving{};    ///< types that the release lacks and whose servers are left as they are
 };
 
 /// Counts of one server type, since the release was made.

@@ -186,7 +186,9 @@ plan switcher::plan_between(const release_content& from, const release_content& 
   if (std::any_of(running.begin(), running.end(), removed))  // only then is it worth looking at every server
     for (auto& server : runtime_.servers())
       if (std::find(options.types_in_use.begin(), options.types_in_use.end(), server.type) ==
-          options.types_in_use.end())
+              options.types_in_use.end() &&
+          std::find(chosen.types_leaving.begin(), chosen.types_leaving.end(), server.type) ==
+              chosen.types_leaving.end())
         options.types_in_use.push_back(std::move(server.type));
   return make_plan(running, next, options);
 }
@@ -416,8 +418,9 @@ void switcher::conclude(attempt& now, phase result) {
 
 std::shared_ptr<release_image> switcher::image_for(release_content content, direction going, const settings& chosen,
                                                    std::vector<std::string> accept_loss) const {
-  return release_image::make(std::move(content), everything_loaded(),
-                             {going, chosen.hook_timeout, chosen.arguments, std::move(accept_loss)});
+  return release_image::make(
+      std::move(content), everything_loaded(),
+      {going, chosen.hook_timeout, chosen.arguments, std::move(accept_loss), chosen.types_leaving});
 }
 
 // ---- what is loaded

@@ -48,9 +48,12 @@ struct settings {
   bool one_way = false;
   std::vector<std::string> accept_loss;
   std::vector<std::string> types_in_use;  ///< beside those with living servers: supervised children, listeners
-  servers::arguments arguments;           ///< for the hooks
-  std::uint64_t sweep_rate_max = 0;       ///< servers per second migrated in the background; 0: as fast as it goes
-  unsigned atomic_threads = 0;            ///< 0: one per core
+  /// Types that the next release lacks and whose servers the caller ends after the operation, if it is done. They go on
+  /// running their old code until then.
+  std::vector<std::string> types_leaving;
+  servers::arguments arguments;      ///< for the hooks
+  std::uint64_t sweep_rate_max = 0;  ///< servers per second migrated in the background; 0: as fast as it goes
+  unsigned atomic_threads = 0;       ///< 0: one per core
   /// After a rollback: to wait until nothing uses the images that were left, and unload them. 0: collect() does it
   /// later; until then messages of the version that was left are still understood.
   std::chrono::nanoseconds collect_timeout = std::chrono::milliseconds{200};

@@ -162,9 +162,10 @@ TEST_F(supervision_test, upgrade_supervisor_fail) {
 }
 
 TEST_F(supervision_test, a_failed_migration_takes_the_tree_back) {
-  start_tree(worker("a") + worker("goes"));
+  start_tree(worker("a") + worker("goes") + "[[server]]\nname = \"old\"\ntype = \"tree.old_kid\"\n");
   EXPECT_EQ(count("a", 13), "13");
   EXPECT_EQ(count("goes", 6), "6");
+  EXPECT_EQ(count("old", 7), "7");
   const auto second = release("2.0.1", fixtures::tree_2_0_1_failing,
                               worker("a") + "[[server]]\nname = \"comes\"\ntype = \"tree.fresh\"\n");
   for (const auto mode : {upgrade::mode::lazy, upgrade::mode::atomic}) {
@@ -173,7 +174,8 @@ TEST_F(supervision_test, a_failed_migration_takes_the_tree_back) {
     EXPECT_EQ(ref("comes"), 0U);
     EXPECT_EQ(count("a"), "13");
     EXPECT_EQ(count("goes"), "6");
-    EXPECT_EQ(box_->status().servers, 2U);
+    EXPECT_EQ(count("old"), "7") << "its type is lacking in the next release";
+    EXPECT_EQ(box_->status().servers, 3U);
   }
 }
 
@@ -208,6 +210,22 @@ TEST_F(supervision_test, children_whose_type_the_next_release_lacks_end_with_it)
   ASSERT_EQ(up.result, phase::done) << testing::PrintToString(up.problems);
   EXPECT_EQ(ref("k1"), 0U);
   EXPECT_EQ(call("nursery", "start_kid", R"({"name":"k1","count":"7"})"), "\"started\"");
+}
+
+TEST_F(supervision_test, a_server_of_a_lacking_type_that_no_supervisor_ends_stands_in_the_way) {
+  start_tree(worker("a") + "[[server]]\nname = \"old\"\ntype = \"tree.old_kid\"\n");
+  const auto stray = box_->runtime().start("tree.old_kid", "stray", servers::arguments{});
+  ASSERT_TRUE(stray);
+  const auto second = release("2.0.0", fixtures::tree_2_0_0, worker("a"));
+  EXPECT_EQ(go_up(second).result, phase::refused);
+  EXPECT_EQ(count("old", 1), "1");
+  ASSERT_TRUE(box_->runtime().stop(*stray, "out of the way"));
+  const auto up = go_up(second);
+  EXPECT_EQ(up.result, phase::done);
+  EXPECT_THAT(up.problems, testing::IsEmpty());
+  EXPECT_EQ(ref("old"), 0U);
+  const auto gone = box_->commit(5s);
+  EXPECT_TRUE(gone) << gone.error().text();
 }
 
 TEST_F(supervision_test, a_child_whose_arguments_changed_is_told) {

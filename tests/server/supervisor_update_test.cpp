@@ -192,6 +192,24 @@ TEST(supervisor_update, says_whose_arguments_changed) {
   EXPECT_EQ(call(run.on, run.crash_and_wait("a"), add{0}).reply, 2);
 }
 
+TEST(supervisor_update, a_dynamic_supervisor_whose_children_are_of_another_type_is_another) {
+  supervised run;
+  const auto before = tree(strategy::one_for_one, {below("pool", pool_of())});
+  auto next = pool_of();
+  next.model.type = "other.server";
+  ASSERT_TRUE(run.keeper.start(before));
+  const auto old = run.keeper.start_child("pool", "", {});
+  ASSERT_TRUE(old);
+  ASSERT_TRUE(run.keeper.begin_update(tree(strategy::one_for_one, {below("pool", next)})));
+  ASSERT_TRUE(run.keeper.start_child("pool", "", {}));
+  ASSERT_TRUE(run.keeper.undo_update());
+  EXPECT_EQ(run.on.size(), 1U);
+  EXPECT_EQ(run.keeper.supervisor_of(*old), "root/pool");
+  ASSERT_TRUE(run.keeper.update(tree(strategy::one_for_one, {below("pool", next)})));
+  EXPECT_EQ(run.on.size(), 0U);
+  EXPECT_TRUE(run.keeper.start_child("pool", "", {}));
+}
+
 TEST(supervisor_update, dynamic_supervisors_come_go_and_keep_their_children) {
   supervised run;
   ASSERT_TRUE(run.keeper.start(
