@@ -13,7 +13,8 @@
 //
 // Invariants: in every final phase every server answers, with its whole state, on one of the two releases; refused and
 // rolled_back leave the release that was running; nothing lossy happens that the operator did not accept; the images of
-// the release that was left stay mapped until commit.
+// the release that was left stay mapped until commit. Servers of settings::types_leaving stay on old code throughout;
+// the caller ends them.
 #pragma once
 
 #include "base/result.hpp"
