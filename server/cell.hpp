@@ -117,10 +117,12 @@ static_assert(sizeof(cell) == 64);
 /// What is seldom looked at; one beside each cell.
 struct cell_detail {
   std::atomic<cell*> run_next;
-  connection_output* output;           // holder
-  const std::string* name;             // under the registry's mutex
-  std::atomic<std::uint64_t> started;  // order of starts
+  connection_output* output;               // holder
+  const std::string* name;                 // under the registry's mutex
+  std::atomic<std::uint64_t> started;      // order of starts
+  std::atomic<std::uint32_t> queued_most;  // the longest that the queue has been since
+  std::atomic<std::uint32_t> started_at;   // seconds since the Unix epoch
 };
-static_assert(sizeof(cell_detail) == 32, "with the cell 96 bytes for a server beside its state");
+static_assert(sizeof(cell_detail) == 40, "with the cell 104 bytes for a server beside its state");
 
 }  // namespace molt::servers

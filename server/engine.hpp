@@ -7,6 +7,7 @@
 //   engine_signals.cpp    what servers do beside messages: continue, stop, watch each other, offload
 //   engine_upgrade.cpp    the switch, sweep, suspend, rest, retire
 //   engine_host.cpp       the functions that plugins are given
+//   engine_introspection.cpp  state, status and trace of one server
 //   engine_children.cpp   what supervisors need beside start and stop
 #pragma once
 
@@ -20,6 +21,7 @@
 #include "server/runtime.hpp"
 #include "server/thread_record.hpp"
 #include "server/timers.hpp"
+#include "server/watches.hpp"
 
 #include <array>
 #include <atomic>
@@ -76,6 +78,15 @@ struct engine {
   int handle_converted(thread_record&, activation&, const molt_message&, void* payload, void* reply, molt_text* error,
                        bool& ended);
   int finish_handled(thread_record&, activation&, int status, molt_text* error, bool& ended);
+  /// The same, recorded if the server is watched; `caller` is the activation that calls directly, if any.
+  int handle_or_watch(thread_record& me, activation& here, const molt_message& message, void* payload, void* reply,
+                      bool& ended, const activation* caller) {
+    if (running(here).type.load(std::memory_order_relaxed)->watched()) [[unlikely]]
+      return handle_watched(me, here, message, payload, reply, ended, caller);
+    return handle(me, here, message, payload, reply, &me.scratch, ended);
+  }
+  int handle_watched(thread_record&, activation&, const molt_message&, void* payload, void* reply, bool& ended,
+                     const activation* caller);
   [[nodiscard]] server_type::conversion find_conversion(const server_type&, const molt_message&);
   /// Handles what waits until `own` is handled, `most` messages are, or nothing waits. False: the server ended.
   bool drain(thread_record&, cell&, unsigned most, call_envelope* own);
@@ -219,8 +230,23 @@ struct engine {
   std::string move_mailbox_off(thread_record&, cell&, const image_range&);
   bool move_off(thread_record&, envelope*&, const server_type* receiver, const image_range&);
 
-  // -- Introspection
+  // -- Introspection (engine_introspection.cpp, but for servers() and stats())
   [[nodiscard]] std::vector<server_info> servers() const;
+  [[nodiscard]] server_info info_of(const cell&, std::uint64_t word, const server_type&) const;
+  [[nodiscard]] std::uint32_t seconds_now() const noexcept;
+  /// A longer queue than there has been.
+  void note_queue(const cell& receiver, std::size_t length) noexcept {
+    if (length > registry_.detail(receiver).queued_most.load(std::memory_order_relaxed)) [[unlikely]]
+      raise_queue_mark(receiver, length);
+  }
+  void raise_queue_mark(const cell&, std::size_t length) noexcept;
+  result<server_status> status(molt_ref, bool measure, std::int64_t timeout_ns);
+  result<state_copy> get_state(molt_ref, std::size_t bytes_max, std::int64_t timeout_ns);
+  result<void> replace_state(molt_ref, const server_type& as, std::string_view archive, std::int64_t timeout_ns);
+  result<void> watch(molt_ref, std::int64_t lasts_ns, std::int64_t timeout_ns);
+  result<void> unwatch(molt_ref);
+  result<trace_page> trace(molt_ref, std::uint64_t after);
+  static void set_watched(cell& held, bool watched);
   [[nodiscard]] statistics stats() const;
 
   static inline std::atomic<std::uint64_t> engines_made{0};
@@ -235,6 +261,7 @@ struct engine {
   timers timers_;
   deferred_calls deferred_;
   relations relations_;
+  watches watches_;
   offload_pool offloads_;
   pool pool_;
 

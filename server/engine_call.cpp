@@ -84,7 +84,7 @@ int engine::call_held(thread_record& me, molt_ref to, const molt_message& messag
   int status = MOLT_OK;
   {
     frame here{*this, me, held};
-    status = handle(me, here, message, payload, reply, &me.scratch, ended);
+    status = handle_or_watch(me, here, message, payload, reply, ended, here.outer());
   }
   if (!ended) {
     count_handled(held);
@@ -212,6 +212,7 @@ bool engine::hand_off(thread_record& me, cell& receiver, molt_ref to, envelope* 
   me.handoff.last->next = message;
   me.handoff.last = message;
   receiver.pending_count.store(count + 1, std::memory_order_relaxed);
+  note_queue(receiver, count + 1);
   put_handoff(me, receiver);
   return true;
 }
@@ -265,8 +266,10 @@ engine::pushed engine::push(cell& receiver, envelope* message) {
       return pushed::no;
     message->next = mailbox::top(seen);
     if (receiver.head.compare_exchange_weak(seen, mailbox::make(message, count + 1), std::memory_order_acq_rel,
-                                            std::memory_order_acquire))
+                                            std::memory_order_acquire)) {
+      note_queue(receiver, count + 1 + receiver.pending_count.load(std::memory_order_relaxed));
       return seen == mailbox::empty ? pushed::first : pushed::behind;
+    }
   }
 }
 
@@ -471,7 +474,7 @@ bool engine::run_envelope(thread_record& me, cell& held, envelope* oldest) {
   {
     frame here{*this, me, held};
     me.scratch.size = 0;
-    const int status = handle(me, here, *oldest->message, oldest->payload(), nullptr, &me.scratch, ended);
+    const int status = handle_or_watch(me, here, *oldest->message, oldest->payload(), nullptr, ended, nullptr);
     if (status == MOLT_UNKNOWN_MESSAGE) log(MOLT_LOG_WARNING, &held, view(me.scratch));
   }
   destroy_cast(me, oldest);
@@ -492,7 +495,7 @@ bool engine::run_call(thread_record& me, cell& held, call_envelope& call) {
   {
     frame here{*this, me, held};
     me.scratch.size = 0;
-    status = handle(me, here, *call.message, call.payload_at, call.reply_at, &me.scratch, ended);
+    status = handle_or_watch(me, here, *call.message, call.payload_at, call.reply_at, ended, nullptr);
   }
   finish_call(me, call, status, status != MOLT_OK ? view(me.scratch) : std::string_view{});
   return !ended;
@@ -528,7 +531,9 @@ bool engine::run_deferrable(thread_record& me, cell& held, const molt_handler& h
   {
     frame here{*this, me, held, token};
     me.scratch.size = 0;
+    observation watched{*this, held, message_kind::call, call.message->name};
     int status = handler.handle(&here.context, held.state, call.payload_at, nullptr, &me.scratch);
+    watched.done(status);
     if (status == MOLT_OK) {
       call.advance(call_state::deferring, call_state::deferred);
     } else {
@@ -664,7 +669,9 @@ int engine::deliver_once(thread_record& me, molt_ref to, const char* data, std::
     adopt_if_behind(*held);
     const molt_server_type& type = held->type.load(std::memory_order_relaxed)->abi();
     if (type.handle_data != nullptr) {
+      observation watched{*this, *held, message_kind::data, "data"};
       status = type.handle_data(&here.context, held->state, data, size, &consumed, error);
+      watched.done(status);
       consumed = std::min(consumed, size);
       status = finish_handled(me, here, status, error, ended);
     } else {

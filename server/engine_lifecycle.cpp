@@ -133,6 +133,8 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
   }
   const molt_schema& schema = *type.abi().state;
   held.type.store(&type, std::memory_order_release);
+  registry_.detail(held).queued_most.store(0, std::memory_order_relaxed);
+  registry_.detail(held).started_at.store(seconds_now(), std::memory_order_relaxed);
   held.seen.store(&entry, std::memory_order_release);
   registry_.detail(held).output = output;
   registry_.detail(held).started.store(started_.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -257,6 +259,8 @@ void engine::end_server(thread_record& me, cell& held, bool failed, std::string_
   const molt_ref ref = ref_of(held);
   const server_type& type = *held.type.load(std::memory_order_relaxed);
   const std::string reason_text{why};
+  if (type.watched())
+    if (const auto record = watches_.find(ref)) record->end(reason_text);
   exit_event event{ref, registry_.name_of(held), std::string{type.name()}, failed, reason_text};
   if (failed) log(MOLT_LOG_ERROR, &held, "failed: " + reason_text);
   if (type.abi().terminate != nullptr) {
@@ -366,18 +370,7 @@ std::vector<server_info> engine::servers() const {
     const auto seen = each.word.load(std::memory_order_acquire);
     const server_type* const type = each.type.load(std::memory_order_acquire);
     if (word::now(seen) == condition::free || type == nullptr) continue;
-    server_info info;
-    info.ref = {(std::uint64_t{word::generation(seen)} << 32U) | slot};
-    info.name = registry_.name_of(each);
-    info.type = type->name();
-    info.version = type->version();
-    info.status = word::now(seen) == condition::held        ? "running"
-                  : word::now(seen) == condition::suspended ? "suspended"
-                                                            : "idle";
-    info.queued =
-        mailbox::count(each.head.load(std::memory_order_relaxed)) + each.pending_count.load(std::memory_order_relaxed);
-    info.handled = each.handled.load(std::memory_order_relaxed);
-    all.push_back(std::move(info));
+    all.push_back(info_of(each, seen, *type));
   }
   return all;
 }

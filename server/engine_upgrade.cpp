@@ -22,12 +22,15 @@ constexpr unsigned resume_attempts_max = 1000;
 
 molt_ref resting_server::ref() const noexcept { return owner_->ref_of(*cell_); }
 std::string resting_server::name() const { return owner_->registry_.name_of(*cell_); }
-const server_type& resting_server::type() const noexcept { return *cell_->type.load(std::memory_order_relaxed); }
+const server_type& resting_server::type() const noexcept {
+  return cell_->type.load(std::memory_order_relaxed)->original();
+}
 void* resting_server::state() const noexcept { return cell_->state; }
 
 void resting_server::become(const server_type& type, void* state) noexcept {
   owner_->keep(type);
-  cell_->type.store(&type, std::memory_order_release);
+  const bool watched = cell_->type.load(std::memory_order_relaxed)->watched();
+  cell_->type.store(watched ? &type.watched_twin() : &type, std::memory_order_release);
   cell_->state = state;
 }
 
@@ -210,7 +213,8 @@ std::string engine::who_has(const server_type& type) {
   std::string first;
   for (std::uint32_t slot = 0; slot < registry_.used(); ++slot) {
     const cell& each = registry_.at(slot);
-    if (each.type.load(std::memory_order_acquire) != &type) continue;
+    const server_type* const now = each.type.load(std::memory_order_acquire);
+    if (now != &type && now != &type.watched_twin()) continue;
     if (count++ == 0) first = describe(each);
   }
   if (count == 0) return {};

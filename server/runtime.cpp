@@ -95,7 +95,7 @@ std::shared_ptr<const server_type> runtime::type_of(molt_ref ref) const {
   const activity here{*engine_, this_thread(), 0, activity::how::regardless};
   const cell* const found = engine_->find(ref);
   const server_type* const type = found != nullptr ? found->type.load(std::memory_order_acquire) : nullptr;
-  return type != nullptr ? type->shared_from_this() : nullptr;
+  return type != nullptr ? type->original().shared_from_this() : nullptr;
 }
 
 const molt_handler* runtime::find_handler(molt_ref ref, std::string_view message_name) const {
@@ -159,6 +159,22 @@ result<void> runtime::retire(const server_type& type, std::chrono::nanoseconds t
 void runtime::on_failure(std::function<void(const server_failure&)> listener) {
   engine_->on_failure_ = std::move(listener);
 }
+result<server_status> runtime::status(molt_ref ref, bool measure, std::chrono::nanoseconds timeout) {
+  return engine_->status(ref, measure, timeout.count());
+}
+result<state_copy> runtime::get_state(molt_ref ref, std::size_t bytes_max, std::chrono::nanoseconds timeout) {
+  return engine_->get_state(ref, bytes_max, timeout.count());
+}
+result<void> runtime::replace_state(molt_ref ref, const server_type& as, std::string_view archive,
+                                    std::chrono::nanoseconds timeout) {
+  return engine_->replace_state(ref, as, archive, timeout.count());
+}
+result<void> runtime::watch(molt_ref ref, std::chrono::nanoseconds lasts, std::chrono::nanoseconds timeout) {
+  return engine_->watch(ref, lasts.count(), timeout.count());
+}
+result<void> runtime::unwatch(molt_ref ref) { return engine_->unwatch(ref); }
+result<trace_page> runtime::trace(molt_ref ref, std::uint64_t after) { return engine_->trace(ref, after); }
+
 void runtime::on_exit(std::function<void(const exit_event&)> listener) { engine_->on_exit_ = std::move(listener); }
 
 }  // namespace molt::servers

@@ -7,6 +7,7 @@
 #include "base/result.hpp"
 #include "plugin/abi.h"
 #include "server/clock.hpp"
+#include "server/introspection.hpp"
 #include "server/server_type.hpp"
 
 #include <chrono>
@@ -87,17 +88,6 @@ struct options {
 };
 
 using arguments = std::vector<std::pair<std::string, std::string>>;
-
-/// One server as `molt servers` shows it.
-struct server_info {
-  molt_ref ref{};
-  std::string name;
-  std::string type;
-  std::string version;
-  std::string status;  ///< "idle", "running", "suspended"
-  std::size_t queued = 0;
-  std::uint64_t handled = 0;
-};
 
 /// A server ended: by stop(), by a handler that threw, or with its runtime.
 struct exit_event {
@@ -219,6 +209,32 @@ class runtime {
   /// image is pending and no work of its runs in the background, then forgets it. Waiting messages and timers that the
   /// receiver's present type takes are rewritten to it. Error: busy, with what still uses it.
   result<void> retire(const server_type&, std::chrono::nanoseconds timeout);
+
+  // -- Introspection
+  // All of these wait for a running handler (an update point) and leave a suspended server suspended. Errors of all:
+  // no_such_server, timeout (still running), would_deadlock (from its own handler).
+  /// With `measure` the state is written as an archive, to count its bytes: that takes as long as an upgrade by archive.
+  /// Errors: hook_failed (writing it threw); without `measure` nothing is waited for.
+  result<server_status> status(molt_ref, bool measure = false,
+                               std::chrono::nanoseconds timeout = std::chrono::seconds{5});
+  /// What may be shown of the state: through the type's format_status if it has one. Errors: hook_failed, out_of_bounds
+  /// (more than `bytes_max`).
+  result<state_copy> get_state(molt_ref, std::size_t bytes_max,
+                               std::chrono::nanoseconds timeout = std::chrono::seconds{5});
+  /// The server goes on with the state that the archive, written for the state of `as`, holds; or, on any error, with
+  /// its own. Errors: corrupt (no such archive), refused (self_check found it broken), incompatible (the server's type
+  /// is not `as`, as after an upgrade), out_of_bounds.
+  result<void> replace_state(molt_ref, const server_type& as, std::string_view archive,
+                             std::chrono::nanoseconds timeout = std::chrono::seconds{5});
+  /// From its next message on the server's messages are recorded; that costs each of them about a microsecond, and
+  /// servers that are not watched nothing. It ends with as many `unwatch`, with the server, or when nobody has read the
+  /// trace for as long as `lasts`. Errors: out_of_bounds (too many servers are watched).
+  result<void> watch(molt_ref, std::chrono::nanoseconds lasts = std::chrono::seconds{30},
+                     std::chrono::nanoseconds timeout = std::chrono::seconds{5});
+  /// Never waits: a busy server is not watched any more from its next message on. Errors: not_found (it is not watched).
+  result<void> unwatch(molt_ref);
+  /// The events numbered higher than `after`, of a server that is or was watched. Never waits. Errors: not_found.
+  result<trace_page> trace(molt_ref, std::uint64_t after = 0);
 
   // -- Events
   /// Called on the thread that ended the server, with no server held. Set once, before the first start.

@@ -46,13 +46,19 @@ image_range find_image(const void* address) {
 std::shared_ptr<const server_type> server_type::make(const molt_server_type& abi, std::string version,
                                                      std::shared_ptr<const void> lease, image_range image) {
   if (image.begin == image.end) image = find_image(&abi);
-  return std::shared_ptr<const server_type>(new server_type{abi, std::move(version), std::move(lease), image});
+  auto made = std::shared_ptr<server_type>(new server_type{abi, std::move(version), std::move(lease), image});
+  made->twin_.reset(new server_type{abi, made->version_, made->lease_, image, made.get()});
+  return made;
 }
 
 server_type::server_type(const molt_server_type& abi, std::string version, std::shared_ptr<const void> lease,
-                         image_range image)
+                         image_range image, const server_type* original)
     : abi_{&abi}, name_{abi.name}, version_{std::move(version)}, lease_{std::move(lease)}, image_{image} {
   index_handlers();
+  if (original == nullptr) return;
+  original_ = original;
+  watched_ = 1;
+  shortcuts_ = {};
 }
 
 // Looks for a multiplier by which every key gets a slot of its own, in a table at least twice as large as needed; keys

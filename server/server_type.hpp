@@ -45,6 +45,11 @@ class server_type : public std::enable_shared_from_this<server_type> {
   [[nodiscard]] std::string_view name() const noexcept { return name_; }
   [[nodiscard]] std::string_view version() const noexcept { return version_; }  ///< of the plugin
   [[nodiscard]] const image_range& image() const noexcept { return image_; }
+  /// The same type for servers that are watched: find_direct() finds nothing. It lives in this one, and as long.
+  [[nodiscard]] const server_type& watched_twin() const noexcept { return twin_ != nullptr ? *twin_ : *this; }
+  [[nodiscard]] bool watched() const noexcept { return watched_ != 0; }
+  /// Of a watched twin the type that it is made from; of others themselves.
+  [[nodiscard]] const server_type& original() const noexcept { return *original_; }
   [[nodiscard]] const std::shared_ptr<const void>& lease() const noexcept { return lease_; }
 
   /// By name, which is equal over versions.
@@ -67,7 +72,7 @@ class server_type : public std::enable_shared_from_this<server_type> {
     if (candidate.key == key) [[likely]]
       return candidate.handle;
     const molt_handler* const handler = find(key);
-    return handler != nullptr && handler->flags == 0 ? handler->handle : nullptr;
+    return handler != nullptr && (handler->flags | watched_) == 0 ? handler->handle : nullptr;
   }
 
   /// The edge by which another version's message reaches a handler of this type. `edge` is null if the payload fits as
@@ -96,7 +101,8 @@ class server_type : public std::enable_shared_from_this<server_type> {
     const molt_handler* handler = nullptr;
   };
 
-  server_type(const molt_server_type&, std::string version, std::shared_ptr<const void> lease, image_range);
+  server_type(const molt_server_type&, std::string version, std::shared_ptr<const void> lease, image_range,
+              const server_type* original = nullptr);
   void index_handlers();
 
   std::array<shortcut, shortcuts_count> shortcuts_{};
@@ -104,11 +110,14 @@ class server_type : public std::enable_shared_from_this<server_type> {
   const slot* slots_ = nullptr;  // a perfect hash of the handlers' keys
   std::uint64_t multiplier_ = 1;
   unsigned shift_ = 63;
+  std::uint32_t watched_ = 0;
   std::vector<slot> table_;
   std::string name_;
   std::string version_;
   std::shared_ptr<const void> lease_;
   image_range image_;
+  const server_type* original_ = this;
+  std::unique_ptr<const server_type> twin_;
 };
 
 /// Memory for a state of this schema, uninitialised. Every state that a server has or gets by `become` lies in such
