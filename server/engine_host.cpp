@@ -77,6 +77,10 @@ int host_start_child(molt_context* context, const char* supervisor, const char* 
 }
 
 int host_stop(molt_context* context, molt_ref ref, const char* why) {
+  if (ref.bits == context->self.bits) {
+    owner(context).stop_self(ref, why != nullptr ? why : "");
+    return MOLT_OK;
+  }
   if (owner(context).find(ref) == nullptr) return MOLT_NO_SUCH_SERVER;
   owner(context).request_stop(ref, why != nullptr ? why : "");
   return MOLT_OK;
