@@ -157,7 +157,7 @@ TEST_F(messages_of_servers, keep_their_order_between_two_servers) {
   std::thread other{[&] {
     while (!over) call(on, receiver, is_empty{});
   }};
-  constexpr std::int64_t batches = 200;
+  constexpr std::int64_t batches = 10 * stress_scale;
   constexpr std::int64_t each = 50;
   for (std::int64_t i = 0; i < batches; ++i) cast(on, sender, send_on{i * each, each});
   wait_until([&] { return call(on, receiver, numbers{}).reply.size() == batches * each; });
