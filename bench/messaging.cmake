@@ -2,7 +2,8 @@ find_library(MOLT_CAF_CORE caf_core)
 add_library(molt_bench_counter SHARED messaging/counter.cpp)
 target_link_libraries(molt_bench_counter PRIVATE molt_options PUBLIC molt::plugin)
 target_include_directories(molt_bench_counter PUBLIC "${PROJECT_SOURCE_DIR}")
-add_executable(molt_bench_messaging messaging.cpp messaging/asio_peer.cpp)
+add_executable(molt_bench_messaging messaging.cpp messaging/asio_peer.cpp messaging/kv_workload.cpp messaging/measure.cpp
+               messaging/workloads.cpp)
 target_link_libraries(molt_bench_messaging PRIVATE molt_options molt_bench_counter molt::server Boost::headers)
 if(MOLT_CAF_CORE)
   # CAF's headers do not compile with this project's warnings.

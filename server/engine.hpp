@@ -97,6 +97,7 @@ struct engine {
   int reply(std::uint64_t token, const molt_schema&, void* value);
   void finish_call(thread_record&, call_envelope&, int status, std::string_view text);
   int call_otherwise(molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
+  static void await_idle(const thread_record&, const cell& wanted, molt_ref to);
   int call_held(thread_record&, molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
   int direct_behind(activation&, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
   int direct_failed(activation&);
@@ -134,7 +135,7 @@ struct engine {
     return (held.attention.load(std::memory_order_acquire) & attention::stop) != 0;
   }
   bool end_as_asked(thread_record&, cell& held);  ///< true: it has ended, and is not held any more
-  void want(cell&, std::uint8_t what);  ///< of attention::; heavy
+  void want(cell&, std::uint8_t what);            ///< of attention::; heavy
 
   // -- Waiting (engine_wait.cpp)
   int call_waiting(thread_record&, cell&, molt_ref, const molt_message&, void* payload, void* reply,

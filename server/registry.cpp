@@ -13,6 +13,9 @@ registry::registry(std::size_t servers_max) : slots_max_{std::clamp<std::size_t>
   mapped_bytes_ = slots_max_ * (sizeof(cell) + sizeof(cell_detail));
   mapped_ = mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   MOLT_ASSERT(mapped_ != MAP_FAILED, mapped_bytes_, errno);
+  // With a million servers a call to any of them would first look for its page. A system without huge pages does
+  // without.
+  madvise(mapped_, mapped_bytes_, MADV_HUGEPAGE);
   // Zeroed memory is a valid cell: free, of generation 0, with an empty mailbox.
   cells_ = static_cast<cell*>(mapped_);
   details_ = reinterpret_cast<cell_detail*>(cells_ + slots_max_);

@@ -5,6 +5,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/strand.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <future>
@@ -47,6 +48,24 @@ double calls(std::int64_t count) {
     waiting.get();
   }
   return since(begin);
+}
+
+double sleeping_calls(std::int64_t count) {
+  pool on{1};
+  auto strand = net::make_strand(on.io);
+  std::int64_t value = 0;
+  std::vector<double> each;
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    const auto begin = clock::now();
+    std::promise<std::int64_t> reply;
+    auto waiting = reply.get_future();
+    net::post(strand, [&] { reply.set_value(++value); });
+    waiting.get();
+    each.push_back(since(begin));
+  }
+  std::sort(each.begin(), each.end());
+  return each[each.size() / 2] * static_cast<double>(count);
 }
 
 double casts(std::int64_t count) {

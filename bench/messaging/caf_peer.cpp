@@ -2,8 +2,11 @@
 
 #include <caf/all.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <future>
+#include <memory>
+#include <thread>
 #include <vector>
 
 namespace peers::caf {
@@ -59,6 +62,71 @@ double calls(std::int64_t count) {
     seconds = since(begin);
     c::anon_send_exit(server, c::exit_reason::user_shutdown);
   }
+  return seconds;
+}
+
+double sleeping_calls(std::int64_t count) {
+  node on{1};
+  std::vector<double> each;
+  {
+    c::scoped_actor self{*on.system};
+    auto server = on.system->spawn(counter, std::int64_t{0}, static_cast<std::promise<void>*>(nullptr));
+    for (std::int64_t i = 0; i < count; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds{1});
+      const auto begin = clock::now();
+      self->request(server, c::infinite, std::int64_t{1}).receive([](std::int64_t) {}, [](const c::error&) {});
+      each.push_back(since(begin));
+    }
+    c::anon_send_exit(server, c::exit_reason::user_shutdown);
+  }
+  std::sort(each.begin(), each.end());
+  return each[each.size() / 2] * static_cast<double>(count);
+}
+
+namespace {
+
+/// Asks the other one that often, one after the other.
+c::behavior asker(c::event_based_actor* self, c::actor other, std::int64_t left, std::promise<void>* done) {
+  self->send(self, c::ok_atom_v);
+  auto remaining = std::make_shared<std::int64_t>(left);
+  return {[=](c::ok_atom) {
+    if ((*remaining)-- == 0) {
+      done->set_value();
+      return;
+    }
+    self->request(other, c::infinite, std::int64_t{1}).then([=](std::int64_t) { self->send(self, c::ok_atom_v); });
+  }};
+}
+
+}  // namespace
+
+double server_to_server(std::int64_t count) {
+  node on{1};
+  std::promise<void> done;
+  auto server = on.system->spawn(counter, std::int64_t{0}, static_cast<std::promise<void>*>(nullptr));
+  const auto begin = clock::now();
+  auto asking = on.system->spawn(asker, server, count, &done);
+  done.get_future().wait();
+  const double seconds = since(begin);
+  c::anon_send_exit(server, c::exit_reason::user_shutdown);
+  c::anon_send_exit(asking, c::exit_reason::user_shutdown);
+  return seconds;
+}
+
+double casts_by_2(std::int64_t count) {
+  node on{1};
+  std::promise<void> done;
+  auto server = on.system->spawn(counter, count / 2 * 2, &done);
+  const auto half = [&] {
+    for (std::int64_t i = 0; i < count / 2; ++i) c::anon_send(server, std::int64_t{1});
+  };
+  const auto begin = clock::now();
+  std::thread other{half};
+  half();
+  other.join();
+  done.get_future().wait();
+  const double seconds = since(begin);
+  c::anon_send_exit(server, c::exit_reason::user_shutdown);
   return seconds;
 }
 

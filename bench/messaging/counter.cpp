@@ -13,12 +13,29 @@ class plain_counter final : public counter {
 };
 
 struct server : molt::server<state> {
-  using messages = molt::messages<add, bump, meet, ball>;
+  using messages = molt::messages<add, bump, meet, ball, ask_peer, start_timers, start_and_cancel>;
   std::int64_t handle_call(molt::context&, const add& m) { return self().value += m.by; }
   void handle_cast(molt::context&, const bump& m) { self().value += m.by; }
   std::int64_t handle_call(molt::context&, const meet& m) {
     self().peer = m.peer;
     return 0;
+  }
+  std::int64_t handle_call(molt::context& ctx, const ask_peer& m) {
+    std::int64_t last = 0;
+    for (std::int64_t i = 0; i < m.times; ++i) last = *ctx.call(self().peer, add{});
+    return last;
+  }
+  std::int64_t handle_call(molt::context& ctx, const start_timers& m) {
+    std::int64_t started = 0;
+    for (std::int64_t i = 0; i < m.count; ++i)
+      started += static_cast<bool>(ctx.send_after(std::chrono::hours{1} + std::chrono::milliseconds{i}, bump{}));
+    return started;
+  }
+  std::int64_t handle_call(molt::context& ctx, const start_and_cancel& m) {
+    std::int64_t cancelled = 0;
+    for (std::int64_t i = 0; i < m.count; ++i)
+      cancelled += ctx.cancel(ctx.send_after(std::chrono::minutes{1} + std::chrono::microseconds{i}, bump{}));
+    return cancelled;
   }
   void handle_cast(molt::context& ctx, const ball& m) {
     ++self().value;

@@ -29,6 +29,19 @@ struct ball {
 };  // cast back and forth until none are left
 extern std::atomic<std::int64_t> balls_dropped;
 
+struct ask_peer {
+  using reply = std::int64_t;
+  std::int64_t times = 0;
+};  // calls its peer that often
+struct start_timers {
+  using reply = std::int64_t;
+  std::int64_t count = 0;
+};  // that do not fire for hours
+struct start_and_cancel {
+  using reply = std::int64_t;
+  std::int64_t count = 0;
+};
+
 class counter {
  public:
   virtual ~counter() = default;
