@@ -216,6 +216,10 @@ bool engine::hand_off(thread_record& me, cell& receiver, molt_ref to, envelope* 
         !receiver.word.compare_exchange_strong(expected, word::held(to, me.id), std::memory_order_acquire,
                                                std::memory_order_relaxed))
       return false;
+    if (receiver.pending != nullptr) {  // somebody came and went between the two looks, and has left messages
+      leave_mailbox(me, receiver);
+      return false;
+    }
     receiver.pending = message;
     receiver.pending_count.store(1, std::memory_order_relaxed);
     me.handoff.last = message;

@@ -74,6 +74,7 @@ void engine::try_help(thread_record& me, cell& wanted, call_envelope& call) {
     return;
   // Only up to the own call: what comes after it may need a server on this stack.
   if (drain(me, wanted, std::numeric_limits<unsigned>::max(), &call)) leave_mailbox(me, wanted);
+  let_go_handoff(me);  // this thread is about to wait
 }
 
 // True: done. False: the deadline passed, or `cycle` says who waits for whom.
