@@ -1,6 +1,7 @@
 #include "node/box.hpp"
 
 #include "node/box_parts.hpp"
+#include "node/crash_signal.hpp"
 #include "node/listening.hpp"
 
 #include <utility>
@@ -26,6 +27,7 @@ result<void> box::implementation::start(const std::filesystem::path& release_fol
     log(level, from.empty() ? std::string{text} : std::string{from} + ": " + std::string{text});
   };
   runtime_ = std::make_unique<servers::runtime>(options_.servers);
+  report_failures();
   MOLT_TRY(plane_, data_plane::make(*runtime_, options_.data_plane, options_.log));
   supervisor_ = std::make_unique<servers::supervisor>(*runtime_, [this](std::string_view why) {
     options_.log(MOLT_LOG_ERROR, "the supervisor has given up: " + std::string{why});
@@ -35,6 +37,7 @@ result<void> box::implementation::start(const std::filesystem::path& release_fol
   runtime_->on_exit([this](const servers::exit_event& event) { hear_exit(event); });
   switcher_ = std::make_unique<upgrade::switcher>(*runtime_);
   switcher_->start(release.content);
+  report_for(release.facts);
   MOLT_CHECK(supervisor_->start(supervisor_spec_of(release.facts.manifest)));
   current_ = std::move(release.facts);
   return start_listeners(current_.manifest, std::move(sockets));
@@ -74,6 +77,20 @@ void box::implementation::hear_exit(const servers::exit_event& event) {
   if (exits_go_to_ != nullptr) exits_go_to_->child_ended(event);
 }
 
+void box::implementation::report_failures() {
+  if (options_.crash_folder.empty()) return;
+  reporter_ = std::make_unique<crash_reporter>(crash_reporter::surroundings{
+      options_.crash_folder, [this](const std::string& name) { return runtime_->lookup(name); },
+            options_.log});
+  runtime_->on_failure([this](const servers::server_failure& told) { reporter_->note(told); });
+}
+
+void box::implementation::report_for(const release_facts& running) {
+  if (!reporter_) return;
+  reporter_->note_release(running.id(), running.folder);
+  note_release(running.id(), running.folder.native());
+}
+
 void box::implementation::stop(std::chrono::milliseconds patience) {
   if (std::exchange(stopped_, true)) return;
   cancel_change();
@@ -88,6 +105,7 @@ void box::implementation::stop(std::chrono::milliseconds patience) {
     }
     supervisor_.reset();
   }
+  if (reporter_) reporter_->stop();
   switcher_.reset();
   runtime_.reset();
   plane_.reset();

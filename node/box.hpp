@@ -37,6 +37,8 @@ struct box_options {
   bool open_listeners = true;       ///< open those that the manifest names and nobody handed over
   data_plane_options data_plane;
   servers::options servers;  ///< `log` is replaced
+  /// Where failures of servers are reported (crash_reporter.hpp); empty: nowhere.
+  std::filesystem::path crash_folder;
   log_function log;          ///< empty: nowhere
   /// The supervisor has given up: restarts came too fast. All supervised servers are stopped. Any thread.
   std::function<void(std::string_view why)> gave_up;

@@ -253,6 +253,7 @@ void box::implementation::remember(const change& change) {
     parents_.pop_back();
   }
   current_ = change.to;
+  report_for(current_);
 }
 
 /// Added servers start with the switch, and end before it is taken back.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "node/box.hpp"
+#include "node/crash_reporter.hpp"
 #include "node/release_setup.hpp"
 #include "server/supervisor.hpp"
 
@@ -53,6 +54,8 @@ class box::implementation {
   };
 
   void hear_exit(const servers::exit_event&);
+  void report_failures();
+  void report_for(const release_facts&);
   [[nodiscard]] result<void> start_listeners(const releases::manifest&, listening_sockets);
   /// Sockets for the listeners of `next` that `now` does not have at the same address: offered ones, or opened.
   [[nodiscard]] result<listening_sockets> sockets_for(const releases::manifest* now, const releases::manifest& next);
@@ -82,6 +85,7 @@ class box::implementation {
   box_options options_;
   bool stopped_ = false;
   std::atomic<bool> cancelled_{false};
+  std::unique_ptr<crash_reporter> reporter_;  // null: failures are not reported
   std::unique_ptr<servers::runtime> runtime_;
   std::unique_ptr<data_plane> plane_;
   std::unique_ptr<upgrade::switcher> switcher_;

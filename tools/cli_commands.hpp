@@ -49,6 +49,13 @@ struct servers_request {
 };
 int servers(const settings&, const servers_request&);
 
+struct crashes_request {
+  bool show = false;
+  std::string id;      ///< to show
+  std::string folder;  ///< read it rather than ask moltd
+};
+int crashes(const settings&, const crashes_request&);  // cli_crashes.cpp
+
 struct call_request {
   std::string server;
   std::string message;

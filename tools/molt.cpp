@@ -188,6 +188,8 @@ class command_line {
     servers.add_option("--limit", servers_.limit, "At most so many")->type_name("N")->capture_default_str();
     servers.callback([this] { chosen_ = [this] { return molt::cli::servers(with_, servers_); }; });
 
+    add_crashes();
+
     auto& call = add("call", "Send one message to a server and print the reply", true,
                      "  molt call counter add by=3          # a string member takes its value as it is\n"
                      "  molt call counter add '{\"by\": 3}'\n");
@@ -201,6 +203,26 @@ class command_line {
     call.callback([this] {
       call_.timeout = std::chrono::milliseconds{timeout_ms_};
       chosen_ = [this] { return molt::cli::call(with_, call_); };
+    });
+  }
+
+  void add_crashes() {
+    auto& crashes = add("crashes", "Reports of servers that failed and of nodes that died", true,
+                        "  molt crashes\n"
+                        "  molt crashes show latest\n"
+                        "  molt crashes show 20261121T171533-9f3a01 --json | jq .stack\n"
+                        "  molt crashes --dir /var/lib/molt/crashes   # without moltd\n");
+    crashes.add_option("--dir", crashes_.folder, "Read this folder rather than ask moltd; it is crashes/ in the store")
+        ->type_name("DIR");
+    crashes.require_subcommand(0, 1);
+    auto& show = *crashes.add_subcommand("show", "One report");
+    help_->add("show", "  molt crashes show latest\n  molt crashes show 20261121T171533\n");
+    show.fallthrough();
+    show.footer(exit_codes);
+    show.add_option("ID", crashes_.id, "A report's id, its beginning, or latest")->required();
+    crashes.callback([this, &show] {
+      crashes_.show = show.parsed();
+      chosen_ = [this] { return molt::cli::crashes(with_, crashes_); };
     });
   }
 
@@ -236,6 +258,7 @@ class command_line {
   molt::cli::change_request change_;
   molt::cli::servers_request servers_;
   molt::cli::call_request call_;
+  molt::cli::crashes_request crashes_;
   long timeout_ms_ = 5000;
   long timeout_s_ = 3600;
 };

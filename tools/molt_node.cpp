@@ -2,6 +2,8 @@
 #include "base/unique_fd.hpp"
 #include "node/api_error.hpp"
 #include "node/box.hpp"
+#include "node/crash_folder.hpp"
+#include "node/crash_signal.hpp"
 #include "node/fd_channel.hpp"
 #include "node/http_server.hpp"
 #include "node/node_api.hpp"
@@ -55,6 +57,7 @@ struct settings {
   std::string release_folder;
   std::string runtime_folder;
   std::string listen_fds;
+  std::string crash_folder;
   std::string log_level = "info";
   unsigned io_threads = 1;
   unsigned pool_threads = 0;
@@ -137,8 +140,24 @@ int fail(const error& why) {
   return to_int(molt::node::exit_code_of(why.why()));
 }
 
+/// Reports are worth having, and not worth failing for. Without a folder of somebody else's we read what the last
+/// molt-node left here ourselves.
+void report_crashes(const settings& asked) {
+  if (asked.crash_folder.empty()) {
+    const molt::node::crash_folder folder{asked.runtime_folder + "/crashes"};
+    for (const auto& id : folder.take_raw_reports({asked.release_folder}, [](const error& why) { (void)fail(why); }))
+      spdlog::warn("molt-node died here before: crash report {} in {}", id, folder.path().string());
+  }
+  if (!molt::node::can_catch_crashes())
+    spdlog::debug("a sanitizer reports fatal signals in this build; crash reports are for exceptions only");
+  const auto folder = asked.crash_folder.empty() ? asked.runtime_folder + "/crashes" : asked.crash_folder;
+  if (const auto caught = molt::node::catch_crashes(std::filesystem::absolute(folder)); !caught)
+    spdlog::error("no crash reports: {}", caught.error().text());
+}
+
 int serve(const settings& asked) {
   const auto signals = stop_signals();
+  report_crashes(asked);
   const molt::unique_fd gave_up{::eventfd(0, EFD_CLOEXEC)};
   raise_descriptor_limit();
   keep_memory_flat();
@@ -151,6 +170,7 @@ int serve(const settings& asked) {
   options.data_plane.io_threads = asked.io_threads;
   options.servers.pool_threads = asked.pool_threads;
   options.log = log_line;
+  options.crash_folder = asked.crash_folder.empty() ? asked.runtime_folder + "/crashes" : asked.crash_folder;
   options.gave_up = [&](std::string_view) { (void)::eventfd_write(gave_up.get(), 1); };
   auto node = box::start(std::filesystem::absolute(asked.release_folder), std::move(options));
   if (!node) return fail(node.error());
@@ -191,6 +211,7 @@ int main(int count, char** words) {
   app.add_option("--runtime", asked.runtime_folder, "Where node.sock and node-fds.sock go; must exist")->required();
   app.add_option("--listen-fds", asked.listen_fds,
                  "Listening sockets inherited: name=fd,...; without it the release's addresses are bound here");
+  app.add_option("--crash-dir", asked.crash_folder, "Where crash reports go; otherwise the runtime folder's crashes/");
   app.add_option("--io-threads", asked.io_threads, "Threads that read and write connections")
       ->check(CLI::Range(1U, 64U));
   app.add_option("--pool-threads", asked.pool_threads, "Threads that run casts; 0: one per core")
@@ -207,7 +228,9 @@ int main(int count, char** words) {
     spdlog::set_default_logger(spdlog::stderr_logger_mt("molt-node"));
     spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%e %l molt-node[%P]: %v");
     spdlog::set_level(spdlog::level::from_str(asked.log_level));
-    return serve(asked);
+    const int done = serve(asked);
+    molt::node::stop_catching_crashes();
+    return done;
   } catch (const std::exception& thrown) {
     std::fprintf(stderr, "molt-node: %s\n", thrown.what());
     return to_int(exit_code::failed);

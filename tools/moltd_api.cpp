@@ -72,6 +72,9 @@ http_response daemon::dispatch(const http_request& asked) {
   const bool get = asked.method == "GET";
   if (asked.path == "/v1/status") return get ? get_status() : wrong_method("GET");
   if (asked.path == "/v1/history") return get ? get_history() : wrong_method("GET");
+  if (asked.path == "/v1/crashes" || asked.path.starts_with("/v1/crashes/"))
+    return get ? get_crashes(std::string_view{asked.path}.substr(std::string_view{"/v1/crashes"}.size()))
+               : wrong_method("GET");
   if (asked.path == "/v1/servers") return get ? forward(asked, servers_timeout) : wrong_method("GET");
   if (asked.path == releases_path && get) return get_releases();
   if (asked.path.starts_with(releases_path) && asked.path.size() > releases_path.size() + 1 &&
@@ -163,6 +166,27 @@ http_response daemon::get_releases() {
                    {"parent", or_null(release.parent)},
                    {"installed_at", release.installed_at}});
   return respond({{"releases", std::move(all)}});
+}
+
+/// What the last molt-node left, if it died.
+void daemon::take_crash_reports() {
+  const auto made = crashes_.take_raw_reports({options_.store_folder / "releases"},
+                                              [](const error& why) { spdlog::error("{}", why.text()); });
+  for (const auto& id : made) spdlog::error("crash report {}: molt crashes show {}", id, id);
+}
+
+/// `id`: empty for the list, else with a slash before.
+http_response daemon::get_crashes(std::string_view id) {
+  take_crash_reports();
+  if (id.size() > 1) {
+    const auto report = crashes_.read(id.substr(1));
+    return report ? respond(*report) : node::error_response(report.error());
+  }
+  const auto found = crashes_.list();
+  if (!found) return node::error_response(found.error());
+  json::array all;
+  for (const auto& each : *found) all.push_back(each);
+  return respond({{"crashes", std::move(all)}});
 }
 
 http_response daemon::get_history() {

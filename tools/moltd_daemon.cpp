@@ -78,6 +78,7 @@ daemon::daemon(options with, releases::store opened)
     : options_{std::move(with)},
       node_socket_{(options_.runtime_folder / "node.sock").string()},
       node_fd_socket_{(options_.runtime_folder / "node-fds.sock").string()},
+      crashes_{options_.store_folder / "crashes"},
       wake_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)},
       store_{std::move(opened)} {}
 
@@ -217,6 +218,7 @@ void daemon::run(int signals) {
       signals = -1;  // once is enough; the deadline does the rest
     }
     tick();
+    if (std::exchange(node_ended_, false)) take_crash_reports();  // the next one is started already
   }
 }
 
@@ -270,6 +272,7 @@ result<void> daemon::try_spawn(const lock& held, const std::string& release) {
   listeners_ = std::move(wanted);
   node_process::command command{options_.node_program, store_.folder_of(release), options_.runtime_folder, {},
                                 options_.node_arguments};
+  command.more.insert(command.more.begin(), {"--crash-dir", crashes_.path().string()});
   for (const auto& [name, listener] : listeners_) command.listen_fds.emplace_back(name, listener.fd.get());
   MOLT_TRY(auto process, node_process::spawn(command));
   spdlog::info("started molt-node, process {}, on {}", process.pid(), release);
@@ -305,6 +308,7 @@ void daemon::node_has_ended() {
   const lock held{mutex_};
   if (!process_ || !process_->has_ended()) return;
   const std::string how = "molt-node " + process_->collect();
+  node_ended_ = true;
   process_.reset();
   adopted_mid_change_ = false;
   if (state_ == node_state::stopping) {

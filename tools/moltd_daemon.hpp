@@ -21,6 +21,7 @@
 
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
+#include "node/crash_folder.hpp"
 #include "node/fd_channel.hpp"
 #include "node/http_server.hpp"
 #include "releases/store.hpp"
@@ -132,16 +133,20 @@ class daemon {
   node::http_response get_status();
   node::http_response get_releases();
   node::http_response get_history();
+  node::http_response get_crashes(std::string_view id);
+  void take_crash_reports();
   node::http_response forward(const node::http_request&, milliseconds timeout) const;
 
   // Constant after construction
   const options options_;
   const std::string node_socket_;
   const std::string node_fd_socket_;
+  const node::crash_folder crashes_;
   unique_fd wake_;
 
   std::mutex changing_;    ///< held by the one operation that changes the release
   std::mutex installing_;  ///< held by the one that stages
+  bool node_ended_ = false;  ///< the loop's: a report may be there
   mutable std::mutex mutex_;
   std::condition_variable changed_;  ///< node state or transition
   // Guarded by mutex_
