@@ -32,6 +32,13 @@
 // leaving nor needs more than a plain store. A worker that finds the word held sets `attention`, makes a heavy fence,
 // and tries once more; the holder stores idle, makes a light fence, and loads `attention`: one of them sees the other.
 //
+// Idle and something in `pending`: then `head` is at least attended. So whoever finds `head` empty and takes the server
+// finds nothing pending either, unless another came and went between its two looks: who puts something there looks again.
+//
+// While messages are drained, `pending` is with the thread that does it (thread_record.hpp, draining), and comes back
+// when it leaves. A worker may also hold the server that it is to run next (handoff, there): that is a holder who looks
+// at the mailbox when leaving.
+//
 // Order: a call runs directly only if `head` is empty, so a thread's earlier casts are handled before its call. What a
 // server wants handled before everything else stands first in `pending`, and `head` is at least attended until then;
 // likewise until a server that stops itself has ended.
