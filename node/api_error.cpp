@@ -1,5 +1,7 @@
 #include "node/api_error.hpp"
 
+#include "node/json_codec.hpp"
+
 #include <boost/json.hpp>
 
 #include <string>
@@ -92,7 +94,7 @@ http_response error_response(const error& failed, exit_code code) {
                                      {"message", failed.message()},
                                      {"hint", failed.hint()},
                                      {"exit_code", static_cast<int>(code)}}}};
-  return {http_status_of(failed.why()), boost::json::serialize(body), "application/json"};
+  return {http_status_of(failed.why()), as_utf8(boost::json::serialize(body)), "application/json"};
 }
 
 std::optional<api_error> error_of(const http_response& response) {

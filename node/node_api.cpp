@@ -2,6 +2,8 @@
 
 #include "node/api_error.hpp"
 #include "node/json_codec.hpp"
+#include "node/request_body.hpp"
+#include "node/server_api.hpp"
 #include "upgrade/transaction.hpp"
 
 #include <unistd.h>
@@ -19,8 +21,6 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr std::size_t servers_shown_default = 100;
-constexpr std::size_t servers_shown_max = 100'000;
 constexpr auto commit_timeout = std::chrono::seconds{5};
 constexpr std::int64_t call_timeout_max_ms = 3'600'000;
 
@@ -88,88 +88,6 @@ http_response body(const json::value& value, unsigned status = 200) {
 
 // ---- Reading requests
 
-/// A request's JSON object, whose members are taken one by one; what is left over is refused.
-class request_body {
- public:
-  static result<request_body> of(const http_request& asked) {
-    request_body made;
-    if (asked.body.empty()) return made;
-    MOLT_TRY(json::value value, parse_json(asked.body));
-    if (!value.is_object()) return error{reason::invalid_argument, "the body is no JSON object"};
-    made.object_ = std::move(value.get_object());
-    return made;
-  }
-
-  [[nodiscard]] std::optional<json::value> take(std::string_view key) {
-    const auto found = object_.find(key);
-    if (found == object_.end()) return std::nullopt;
-    std::optional<json::value> value{std::move(found->value())};
-    object_.erase(found);
-    return value;
-  }
-
-  result<std::string> text(std::string_view key) {
-    const auto value = take(key);
-    if (!value) return std::string{};
-    if (!value->is_string()) return wrong(key, "a string");
-    return std::string{std::string_view{value->get_string()}};
-  }
-
-  result<bool> flag(std::string_view key) {
-    const auto value = take(key);
-    if (!value) return false;
-    if (!value->is_bool()) return wrong(key, "true or false");
-    return value->get_bool();
-  }
-
-  result<std::int64_t> number(std::string_view key, std::int64_t low, std::int64_t high) {
-    const auto value = take(key);
-    if (!value) return std::int64_t{0};
-    if (!value->is_int64() || value->get_int64() < low || value->get_int64() > high)
-      return wrong(key, "a whole number from " + std::to_string(low) + " to " + std::to_string(high));
-    return value->get_int64();
-  }
-
-  result<std::vector<std::string>> texts(std::string_view key) {
-    std::vector<std::string> all;
-    const auto value = take(key);
-    if (!value) return all;
-    const auto* list = value->if_array();
-    if (list == nullptr) return wrong(key, "an array of strings");
-    for (const auto& each : *list) {
-      if (!each.is_string()) return wrong(key, "an array of strings");
-      all.emplace_back(std::string_view{each.get_string()});
-    }
-    return all;
-  }
-
-  result<servers::arguments> arguments(std::string_view key) {
-    servers::arguments all;
-    const auto value = take(key);
-    if (!value) return all;
-    const auto* table = value->if_object();
-    if (table == nullptr) return wrong(key, "an object of strings");
-    for (const auto& field : *table) {
-      if (!field.value().is_string()) return wrong(key, "an object of strings");
-      all.emplace_back(std::string{std::string_view{field.key()}},
-                       std::string{std::string_view{field.value().get_string()}});
-    }
-    return all;
-  }
-
-  result<void> nothing_else() const {
-    if (object_.empty()) return ok();
-    return error{reason::invalid_argument,
-                 "unknown member \"" + std::string{std::string_view{object_.begin()->key()}} + "\""};
-  }
-
- private:
-  [[nodiscard]] static error wrong(std::string_view key, std::string_view expected) {
-    return {reason::invalid_argument, std::string{key} + ": expected " + std::string{expected}};
-  }
-  json::object object_;
-};
-
 struct change_body {
   std::string folder;
   bool rollback = false;
@@ -199,30 +117,6 @@ result<change_body> read_change(const http_request& asked, bool folder_needed) {
 }
 
 // ---- Answers
-
-result<http_response> get_servers(box& node, const http_request& asked) {
-  std::size_t limit = servers_shown_default;
-  if (const auto text = asked.parameter("limit"); !text.empty()) {
-    const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), limit);
-    if (failed != std::errc{} || end != text.data() + text.size() || limit > servers_shown_max)
-      return error{reason::invalid_argument, "limit: expected a number up to " + std::to_string(servers_shown_max)};
-  }
-  const auto wanted = asked.parameter("type");
-  json::array shown;
-  std::size_t total = 0;
-  for (const auto& server : node.servers()) {
-    if (!wanted.empty() && server.type != wanted) continue;
-    if (++total > limit) continue;
-    shown.push_back({{"ref", server.ref.bits},
-                     {"name", server.name},
-                     {"type", server.type},
-                     {"version", server.version},
-                     {"status", server.status},
-                     {"queued", server.queued},
-                     {"handled", server.handled}});
-  }
-  return body({{"servers", std::move(shown)}, {"total", total}});
-}
 
 result<http_response> post_call(box& node, const http_request& asked) {
   MOLT_TRY(request_body given, request_body::of(asked));
@@ -293,13 +187,13 @@ result<http_response> dispatch(box& node, const http_request& asked) {
        [](box& from, const http_request&) -> result<http_response> {
          return http_response{200, to_json(from.status())};
        }},
-      {"/v1/servers", true, get_servers},
       {"/v1/call", false, post_call},
       {"/v1/plan", false, post_plan},
       {"/v1/upgrade", false, post_upgrade},
       {"/v1/rollback", false, post_rollback},
       {"/v1/commit", false, post_commit},
   };
+  if (is_about_servers(asked.path)) return answer_about_servers(node.runtime(), asked);
   for (const auto& each : routes) {
     if (each.path != asked.path) continue;
     if (each.get ? get : asked.method == "POST") return each.function(node, asked);

@@ -1,5 +1,5 @@
-// A box as HTTP answers: GET /v1/status, GET /v1/servers, POST /v1/call, /v1/plan, /v1/upgrade, /v1/rollback,
-// /v1/commit.
+// A box as HTTP answers: GET /v1/status, /v1/servers and what is under it (server_api.hpp), POST /v1/call, /v1/plan,
+// /v1/upgrade, /v1/rollback, /v1/commit.
 //
 // Releases are named by folder here ("release_dir"); moltd, which knows the store, turns ids into folders. A change
 // that was carried through, back or refused answers 200 with its result; an error object means that there was no change

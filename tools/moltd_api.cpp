@@ -49,6 +49,21 @@ milliseconds timeout_of(const json::object& call) {
   return milliseconds{timeout} + call_grace;
 }
 
+/// Percent-encoded, but for `kept`.
+std::string encoded(std::string_view text, char kept = '\0') {
+  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~";
+  constexpr std::string_view digits = "0123456789ABCDEF";
+  std::string made;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (plain.find(c) != std::string_view::npos || (kept != '\0' && c == kept))
+      made += c;
+    else
+      (made += '%') += {digits[byte >> 4U], digits[byte & 15U]};
+  }
+  return made;
+}
+
 error no_node() {
   return {reason::unreachable, "no node is running", "molt status says why; molt upgrade RELEASE starts one"};
 }
@@ -76,6 +91,7 @@ http_response daemon::dispatch(const http_request& asked) {
     return get ? get_crashes(std::string_view{asked.path}.substr(std::string_view{"/v1/crashes"}.size()))
                : wrong_method("GET");
   if (asked.path == "/v1/servers") return get ? forward(asked, servers_timeout) : wrong_method("GET");
+  if (asked.path.starts_with("/v1/servers/")) return forward(asked, servers_timeout);  // the node knows the methods
   if (asked.path == releases_path && get) return get_releases();
   if (asked.path.starts_with(releases_path) && asked.path.size() > releases_path.size() + 1 &&
       asked.path[releases_path.size()] == '/')
@@ -96,20 +112,11 @@ http_response daemon::dispatch(const http_request& asked) {
 }
 
 http_response daemon::forward(const http_request& asked, milliseconds timeout) const {
-  std::string target = asked.path;
+  std::string target = encoded(asked.path, '/');
   char separator = '?';
   for (const auto& [name, value] : asked.query) {
-    target += separator;
+    target += separator + encoded(name) + '=' + encoded(value);
     separator = '&';
-    for (const std::string_view text : {std::string_view{name}, std::string_view{"="}, std::string_view{value}}) {
-      for (const char c : text) {
-        constexpr const char* digits = "0123456789ABCDEF";
-        const auto byte = static_cast<unsigned char>(c);
-        const bool plain = std::isalnum(byte) != 0 || c == '.' || c == '_' || c == '-' || c == '~' || text == "=";
-        if (plain) target += c;
-        else (target += '%') += {digits[byte >> 4U], digits[byte & 15U]};
-      }
-    }
   }
   auto answered = ask_node(asked.method, target, asked.body, timeout);
   if (answered) return *answered;
