@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -45,6 +46,8 @@ int status(const settings&);
 
 struct servers_request {
   std::string type;
+  std::string order;  ///< empty: as they come
+  bool memory = false;
   unsigned limit = 100;
 };
 int servers(const settings&, const servers_request&);
@@ -63,5 +66,32 @@ struct call_request {
   std::chrono::milliseconds timeout{5000};
 };
 int call(const settings&, const call_request&);
+
+// -- One server of it (cli_state.cpp, cli_trace.cpp)
+/// Of the control API.
+[[nodiscard]] std::string path_of(const std::string& server, std::string_view verb);
+
+struct state_request {
+  std::string server;
+  std::string state;   ///< JSON, "@file", or "-" for stdin
+  bool whole = false;  ///< it holds what format_status hides
+};
+int get_state(const settings&, const std::string& server);
+int set_state(const settings&, const state_request&);
+int suspend(const settings&, const std::string& server);
+int resume(const settings&, const std::string& server);
+
+struct trace_request {
+  std::string server;
+  std::chrono::milliseconds lasts{0};
+};
+int trace(const settings&, const trace_request&);
+
+// -- All of them, live (cli_top.cpp)
+struct top_request {
+  std::chrono::milliseconds interval{1000};
+  unsigned count = 0;  ///< tables; 0: until told to end, or one where stdout is no terminal
+};
+int top(const settings&, const top_request&);
 
 }  // namespace molt::cli

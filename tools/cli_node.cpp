@@ -87,17 +87,22 @@ int status(const settings& with) {
 int servers(const settings& with, const servers_request& request) {
   std::string target = "/v1/servers?limit=" + std::to_string(request.limit);
   if (!request.type.empty()) target += "&type=" + encoded(request.type);
+  if (!request.order.empty()) target += "&order=" + request.order;
+  if (request.memory) target += "&measure=true";
   const auto got = ask(with, "GET", target);
   if (!got.ok()) return got.exit_code;
   if (with.json) {
     print_json(got.body);
     return exit_done;
   }
-  table rows{{"REF", "NAME", "TYPE", "VERSION", "STATUS", "QUEUED", "HANDLED"}};
+  std::vector<std::string> heading{"REF", "NAME", "TYPE", "VERSION", "STATUS", "QUEUED", "MOST", "HANDLED", "STARTED"};
+  if (request.memory) heading.emplace_back("MEMORY");
+  table rows{std::move(heading)};
   const auto& shown = items_of(got.body, "servers");
   for (const auto& server : shown)
     rows.add({text_of(server, "ref"), text_of(server, "name"), text_of(server, "type"), text_of(server, "version"),
-              text_of(server, "status"), text_of(server, "queued"), text_of(server, "handled")});
+              text_of(server, "status"), text_of(server, "queued"), text_of(server, "queued_most"),
+              text_of(server, "handled"), text_of(server, "started_at"), text_of(server, "archive_bytes")});
   std::fputs(rows.text().c_str(), stdout);
   const auto total = number_of(got.body, "total");
   if (total > static_cast<double>(shown.size()))

@@ -1,5 +1,7 @@
 #include "tools/cli_terminal.hpp"
 
+#include "tools/cli_screen.hpp"
+
 #include <boost/json/object.hpp>
 #include <boost/json/serialize.hpp>
 
@@ -109,6 +111,7 @@ std::string duration_text(double milliseconds) {
 }
 
 void report_error(const settings& with, const error& failed, std::string_view where, int exit_code) {
+  full_screen::leave();
   std::string out = painted(colour::red, "error:", STDERR_FILENO) + " " + failed.message() + "\n";
   if (!where.empty() && failed.message().find(where) == std::string::npos) {
     out += "where: ";

@@ -59,13 +59,16 @@ class command_line {
     add_release_store();
     add_upgrade();
     add_node();
+    add_one_server();
+    add_top();
   }
 
   /// Whether the chosen command does more than show something.
   [[nodiscard]] bool changes() const {
-    constexpr std::array<std::string_view, 7> doing{"pack",     "install", "remove", "upgrade",
-                                                    "rollback", "commit",  "call"};
+    constexpr std::array<std::string_view, 9> doing{"pack",   "install", "remove",  "upgrade", "rollback",
+                                                    "commit", "call",    "suspend", "resume"};
     const auto chosen = app_.get_subcommands();
+    if (!chosen.empty() && chosen.front()->get_name() == "state") return chosen.front()->got_subcommand("set");
     return !chosen.empty() && std::find(doing.begin(), doing.end(), chosen.front()->get_name()) != doing.end();
   }
 
@@ -103,7 +106,11 @@ class command_line {
   }
 
   CLI::App& add(const std::string& name, const std::string& what, bool asks, std::string examples) {
-    CLI::App* command = app_.add_subcommand(name, what);
+    return add(app_, name, what, asks, std::move(examples));
+  }
+
+  CLI::App& add(CLI::App& to, const std::string& name, const std::string& what, bool asks, std::string examples) {
+    CLI::App* command = to.add_subcommand(name, what);
     help_->add(name, std::move(examples));
     add_common(*command, asks);
     command->footer(exit_codes);
@@ -183,9 +190,15 @@ class command_line {
                        "  molt status\n  molt status --json | jq .release.current\n");
     status.callback([this] { chosen_ = [this] { return molt::cli::status(with_); }; });
 
-    auto& servers = add("servers", "The running servers", true, "  molt servers --type kv.connection --limit 20\n");
+    auto& servers = add("servers", "The running servers", true,
+                        "  molt servers --type kv.connection --limit 20\n"
+                        "  molt servers --order queued_most --limit 5\n"
+                        "  molt servers --memory               # bytes of each state as an archive\n");
     servers.add_option("--type", servers_.type, "Only servers of this type")->type_name("TYPE");
     servers.add_option("--limit", servers_.limit, "At most so many")->type_name("N")->capture_default_str();
+    servers.add_option("--order", servers_.order, "Those first that have most: handled, queued or queued_most")
+        ->check(CLI::IsMember({"handled", "queued", "queued_most"}));
+    servers.add_flag("--memory", servers_.memory, "Measure the states; each server waits meanwhile");
     servers.callback([this] { chosen_ = [this] { return molt::cli::servers(with_, servers_); }; });
 
     add_crashes();
@@ -204,6 +217,75 @@ class command_line {
       call_.timeout = std::chrono::milliseconds{timeout_ms_};
       chosen_ = [this] { return molt::cli::call(with_, call_); };
     });
+  }
+
+  void add_one_server() {
+    auto& state = add("state", "Get or replace the state of a server, as JSON", true,
+                      "  molt state get counter > state.json\n"
+                      "  molt state set counter @state.json\n");
+    state.require_subcommand(1);
+    auto& get = add(state, "get", "Print it, without what the server's format_status hides", true,
+                    "  molt state get counter\n  molt state get --json counter | jq .state.value\n");
+    get.add_option("SERVER", first_, server_help_)->required();
+    get.callback([this] { chosen_ = [this] { return molt::cli::get_state(with_, first_); }; });
+    auto& set = add(state, "set", "Replace it, between two messages; self_check may refuse it", true,
+                    "  molt state set counter '{\"value\": 3}'\n"
+                    "  molt state set counter @state.json\n"
+                    "  molt state get counter | sed s/3/4/ | molt state set counter -\n");
+    set.add_option("SERVER", state_.server, server_help_)->required();
+    set.add_option("STATE", state_.state, "JSON, @FILE, or - for stdin")->required();
+    set.add_flag("--whole", state_.whole, "The JSON holds what format_status hides, too");
+    set.callback([this] { chosen_ = [this] { return molt::cli::set_state(with_, state_); }; });
+
+    auto& suspend = add("suspend", "Hold a server between two messages; its messages wait", true,
+                        "  molt suspend counter && molt state get counter; molt resume counter\n");
+    suspend.add_option("SERVER", first_, server_help_)->required();
+    suspend.callback([this] { chosen_ = [this] { return molt::cli::suspend(with_, first_); }; });
+    auto& resume = add("resume", "Let a suspended server go on", true, "  molt resume counter\n");
+    resume.add_option("SERVER", first_, server_help_)->required();
+    resume.callback([this] { chosen_ = [this] { return molt::cli::resume(with_, first_); }; });
+
+    auto& trace = add("trace", "Show the messages that a server handles, until Ctrl-C", true,
+                      "  molt trace counter\n  molt trace counter --for 10s --json | jq .took_ns\n");
+    trace.add_option("SERVER", trace_.server, server_help_)->required();
+    add_duration(trace, "--for", trace_.lasts, "End by itself after so long");
+    trace.callback([this] {
+      if (trace_.lasts.count() == 0) trace_.lasts = std::chrono::hours{24 * 365};
+      chosen_ = [this] { return molt::cli::trace(with_, trace_); };
+    });
+  }
+
+  void add_top() {
+    auto& top = add("top", "The busiest servers, live; q ends. Without a terminal: one table", true,
+                    "  molt top\n  molt top --interval 5s --count 3\n"
+                    "  molt top --json | jq '.servers[0].name'\n");
+    add_duration(top, "--interval", top_.interval, "Between two tables; 1s unless given");
+    top.add_option("--count", top_.count, "End after so many tables")
+        ->type_name("N")
+        ->check(CLI::Range(1U, 1'000'000U));
+    top.callback([this] { chosen_ = [this] { return molt::cli::top(with_, top_); }; });
+  }
+
+  /// A positive number of s, ms, m or h, at most a year.
+  static void add_duration(CLI::App& to, const std::string& name, std::chrono::milliseconds& into,
+                           const std::string& what) {
+    const auto parse = [&into](const std::string& text) {
+      static const std::map<std::string, double> units{{"ms", 1}, {"", 1e3}, {"s", 1e3}, {"m", 60e3}, {"h", 3600e3}};
+      const auto digits = text.find_first_not_of("0123456789.");
+      const auto unit = units.find(digits == std::string::npos ? "" : text.substr(digits));
+      const double count = text.empty() || digits == 0 ? 0 : std::strtod(text.c_str(), nullptr);
+      const double milliseconds = unit == units.end() ? 0 : count * unit->second;
+      if (!(milliseconds >= 1 && milliseconds <= 365.0 * 24 * 3600e3)) return false;
+      into = std::chrono::milliseconds{static_cast<std::int64_t>(milliseconds)};
+      return true;
+    };
+    to.add_option_function<std::string>(
+          name,
+          [parse, name](const std::string& text) {
+            if (!parse(text)) throw CLI::ValidationError(name, "expected a time such as 10s, 500ms or 2m, not " + text);
+          },
+          what)
+        ->type_name("TIME");
   }
 
   void add_crashes() {
@@ -247,6 +329,7 @@ class command_line {
   }
 
   const std::string release_help_ = "A release's id, e.g. counter-2.0.0, or its version where that is unique";
+  const std::string server_help_ = "A server's name, or its reference as `molt servers` shows it";
   std::shared_ptr<examples_first> help_;
   CLI::App app_{"molt gives running C++ servers new code and keeps their state."};
   settings with_{std::string{molt::cli::default_socket}, false};
@@ -259,6 +342,9 @@ class command_line {
   molt::cli::servers_request servers_;
   molt::cli::call_request call_;
   molt::cli::crashes_request crashes_;
+  molt::cli::state_request state_;
+  molt::cli::trace_request trace_;
+  molt::cli::top_request top_;
   long timeout_ms_ = 5000;
   long timeout_s_ = 3600;
 };
