@@ -66,17 +66,15 @@ crash_folder::crash_folder(fs::path folder, bounds kept) : folder_{std::move(fol
 
 std::string crash_folder::make_id(std::chrono::system_clock::time_point when) {
   static std::atomic<unsigned> made{0};
-  const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(when.time_since_epoch()).count();
+  const auto us = std::chrono::duration_cast<std::chrono::microseconds>(when.time_since_epoch()).count() % 1'000'000;
   const std::time_t seconds = std::chrono::system_clock::to_time_t(when);
   std::tm parts{};
   ::gmtime_r(&seconds, &parts);
-  // Names of one second differ by the time within it, the process and a count.
-  std::uint64_t mixed = static_cast<std::uint64_t>(ns) ^ (static_cast<std::uint64_t>(::getpid()) << 40U);
-  mixed = (mixed + made.fetch_add(1)) * 0x9e3779b97f4a7c15ULL;
+  // The same time in two processes, or twice in one, is told apart by the last two digits.
+  const unsigned apart = (static_cast<unsigned>(::getpid()) * 167U + made.fetch_add(1)) & 0xffU;
   char text[64];
-  std::snprintf(text, sizeof text, "%04d%02d%02dT%02d%02d%02d-%06llx", parts.tm_year + 1900, parts.tm_mon + 1,
-                parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec,
-                static_cast<unsigned long long>(mixed >> 40U));
+  std::snprintf(text, sizeof text, "%04d%02d%02dT%02d%02d%02d-%06d%02x", parts.tm_year + 1900, parts.tm_mon + 1,
+                parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, static_cast<int>(us), apart);
   return text;
 }
 

@@ -38,7 +38,7 @@ class crash_folder {
 
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return folder_; }
 
-  /// A new id, as "20261121T171533-9f3a01".
+  /// A new id, as "20261121T171533-51234501"; ids sort by time.
   [[nodiscard]] static std::string make_id(std::chrono::system_clock::time_point);
   /// Writes or replaces the report of that id, which becomes its member "id"; then the oldest go until the bounds are
   /// kept. The folder is made if missing. Errors: io (also: the disk is full), out_of_bounds (the report is too large).

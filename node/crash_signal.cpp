@@ -4,6 +4,7 @@
 #include "base/unique_fd.hpp"
 #include "node/crash_raw.hpp"
 #include "node/memory_map.hpp"
+#include "node/symbolizer.hpp"
 #include "server/failure.hpp"
 #include "server/server_type.hpp"
 
@@ -436,7 +437,7 @@ void copy_text(std::string_view from, char* to, std::size_t room) noexcept {
     try {
       std::rethrow_exception(thrown);
     } catch (const std::exception& caught) {
-      copy_text(std::string{"uncaught "} + typeid(caught).name() + ": " + caught.what(), terminate_buffer,
+      copy_text("uncaught " + demangle(typeid(caught).name()) + ": " + caught.what(), terminate_buffer,
                 sizeof terminate_buffer);
       text = terminate_buffer;
     } catch (...) {

@@ -193,7 +193,9 @@ class command_line {
     auto& servers = add("servers", "The running servers", true,
                         "  molt servers --type kv.connection --limit 20\n"
                         "  molt servers --order queued_most --limit 5\n"
+                        "  molt servers counter                # all about one\n"
                         "  molt servers --memory               # bytes of each state as an archive\n");
+    servers.add_option("SERVER", servers_.server, "Only this one, with the times of its handlers if it was traced");
     servers.add_option("--type", servers_.type, "Only servers of this type")->type_name("TYPE");
     servers.add_option("--limit", servers_.limit, "At most so many")->type_name("N")->capture_default_str();
     servers.add_option("--order", servers_.order, "Those first that have most: handled, queued or queued_most")
@@ -292,7 +294,7 @@ class command_line {
     auto& crashes = add("crashes", "Reports of servers that failed and of nodes that died", true,
                         "  molt crashes\n"
                         "  molt crashes show latest\n"
-                        "  molt crashes show 20261121T171533-9f3a01 --json | jq .stack\n"
+                        "  molt crashes show 20261121T171533-51234501 --json | jq .stack\n"
                         "  molt crashes --dir /var/lib/molt/crashes   # without moltd\n");
     crashes.add_option("--dir", crashes_.folder, "Read this folder rather than ask moltd; it is crashes/ in the store")
         ->type_name("DIR");

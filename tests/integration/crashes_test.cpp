@@ -1,0 +1,114 @@
+// Servers that fail and nodes that die, with real processes: what the report says, and that life goes on.
+#include "node/crash_signal.hpp"
+#include "tests/integration/moltd_harness.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <string>
+
+namespace molt::tests {
+namespace {
+
+using testing::AllOf;
+using testing::ContainsRegex;
+using testing::HasSubstr;
+using testing::Not;
+
+class crashes : public testing::Test {
+ protected:
+  void SetUp() override {
+    write_file(folder() / "release.toml",
+               "[release]\nname = \"box\"\nversion = \"9.0.0\"\n[[plugin]]\nname = \"crasher\"\nversion = \"1.0.0\"\n"
+               "file = \"plugins/crasher.so\"\n[[server]]\nname = \"first\"\ntype = \"crasher.server\"\n"
+               "[[server]]\nname = \"second\"\ntype = \"crasher.server\"\n");
+    fs::create_directories(folder() / "plugins");
+    fs::copy_file(fixtures::crasher_1_0_0, folder() / "plugins/crasher.so");
+    ASSERT_TRUE(box.start({"--release", folder().string(), "--restart-intensity", "100"}));
+  }
+  void TearDown() override {
+    if (HasFailure()) std::fprintf(stderr, "--- moltd's log\n%s", box.log().c_str());
+  }
+  [[nodiscard]] fs::path folder() const { return box.folder.path() / "box-9.0.0"; }
+
+  /// Has the node die, and waits for the next one; returns the report.
+  std::string die(const std::string& call) {
+    const auto before = box.node_pid();
+    (void)box.molt("call " + call);
+    EXPECT_TRUE(eventually([&] {
+      const auto now = box.node_pid();
+      return now > 0 && now != before && box.serves();
+    })) << "moltd starts it again";
+    return box.molt("crashes show latest").out;
+  }
+
+  moltd_box box;
+};
+
+TEST_F(crashes, tells_which_server_threw_what_in_which_message_and_shows_no_secret) {
+  ASSERT_EQ(box.molt("call first add by=5").out, "5\n");
+  EXPECT_EQ(box.molt("call first fail text=ouch").status, 5);
+  ASSERT_TRUE(eventually([&] { return box.molt("crashes show latest").status == 0; }));
+  EXPECT_THAT(box.molt("crashes").out,
+              AllOf(HasSubstr("first"), HasSubstr("1.0.0"), HasSubstr("fail"), HasSubstr("ouch")));
+  const auto shown = box.molt("crashes show latest").out;
+  EXPECT_THAT(shown, AllOf(HasSubstr("thrown      ouch"), HasSubstr("std::out_of_range"),
+                           HasSubstr("first (crasher.server 1.0.0"), HasSubstr("message     fail"),
+                           HasSubstr("box-9.0.0"), HasSubstr("0 waiting"), HasSubstr("build ID")));
+  EXPECT_THAT(shown, ContainsRegex("handler .*call_thunk<crasher::server, crasher::fail>"));
+  EXPECT_THAT(shown, AllOf(HasSubstr("\"count\":5"), HasSubstr("hidden"), Not(HasSubstr("open sesame"))));
+  ASSERT_TRUE(eventually([&] {
+    return box.molt("crashes show latest").out.find("was running again within a second") != std::string::npos;
+  })) << "the report is completed when the server's fate is known";
+  EXPECT_EQ(box.molt("call first add by=1").out, "1\n");
+}
+
+TEST_F(crashes, tells_what_was_running_when_a_signal_ended_the_node) {
+  if (!node::can_catch_crashes()) GTEST_SKIP() << "a sanitizer reports these signals itself";
+  EXPECT_THAT(
+      die("first dereference address=16"),
+      AllOf(HasSubstr("SIGSEGV at address 0x10 (nothing is mapped there)"), HasSubstr("message     dereference"),
+            HasSubstr("first (crasher.server 1.0.0"), HasSubstr("crasher::read_through("), HasSubstr("box-9.0.0")));
+  EXPECT_THAT(box.log(), HasSubstr("killed by signal 11")) << "the exit status is the signal's";
+  EXPECT_THAT(die("first give_up"), AllOf(HasSubstr("SIGABRT (abort)"), HasSubstr("message     give_up")));
+  EXPECT_THAT(die("first terminate_all"),
+              AllOf(HasSubstr("uncaught std::runtime_error: nobody may catch this"), HasSubstr("crasher::fails(")));
+  EXPECT_THAT(die("first jump"), AllOf(HasSubstr("SIGSEGV at address 0x0"), HasSubstr("message     jump")))
+      << "the unwinder finds nothing behind a call through a null pointer";
+  const auto listed = box.molt("crashes").out;
+  for (const char* const message : {"dereference", "give_up", "terminate_all", "jump"})
+    EXPECT_THAT(listed, HasSubstr(message));
+}
+
+TEST_F(crashes, tells_of_an_overflown_stack_with_its_innermost_and_outermost_frames) {
+  if (!node::can_catch_crashes()) GTEST_SKIP() << "a sanitizer reports these signals itself";
+  EXPECT_THAT(die("first recurse from=1"),
+              AllOf(HasSubstr("SIGSEGV"), HasSubstr("crasher::go_deeper("), HasSubstr("frames left out"),
+                    HasSubstr("call_thunk<crasher::server, crasher::recurse>"), HasSubstr("message     recurse")));
+}
+
+TEST_F(crashes, names_the_servers_whose_calls_led_there) {
+  if (!node::can_catch_crashes()) GTEST_SKIP() << "a sanitizer reports these signals itself";
+  EXPECT_THAT(die("first relay to=second"),
+              AllOf(HasSubstr("server      second (crasher.server"), HasSubstr("message     dereference"),
+                    ContainsRegex("called by   first .*handling relay")));
+}
+
+TEST_F(crashes, are_read_from_the_folder_when_nothing_runs) {
+  EXPECT_EQ(box.molt("call first fail text=ouch").status, 5);
+  ASSERT_TRUE(eventually([&] { return box.molt("crashes show latest").status == 0; }));
+  box.stop_moltd();
+  EXPECT_EQ(box.molt("crashes").status, 4);
+  const auto folder = " --dir " + (box.folder.path() / "store/crashes").string();
+  EXPECT_THAT(box.molt("crashes" + folder).out, HasSubstr("ouch"));
+  const auto shown = box.molt("crashes show latest --json" + folder);
+  EXPECT_EQ(shown.status, 0);
+  const auto report = json::parse(shown.out);
+  EXPECT_EQ(report.at("server").at("message").as_string(), "fail");
+  EXPECT_EQ(box.molt("crashes show nonsense" + folder).status, 1);
+  EXPECT_EQ(box.molt("crashes --dir /nonexistent").status, 1);
+}
+
+}  // namespace
+}  // namespace molt::tests
