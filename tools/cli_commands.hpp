@@ -45,6 +45,7 @@ int commit(const settings&);
 int status(const settings&);
 
 struct servers_request {
+  std::string server;  ///< only this one, and all about it
   std::string type;
   std::string order;  ///< empty: as they come
   bool memory = false;

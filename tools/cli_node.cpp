@@ -5,6 +5,7 @@
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
@@ -84,7 +85,47 @@ int status(const settings& with) {
   return exit_done;
 }
 
+namespace {
+
+constexpr std::size_t bar_most = 40;
+
+/// How long its handlers took, a line for each power of two.
+void print_times(const json::value& handlers) {
+  std::printf("handlers   %s timed: half within %s, 99 of 100 within %s\n", text_of(handlers, "count").c_str(),
+              duration_text(number_of(handlers, "p50_ns") / 1e6).c_str(),
+              duration_text(number_of(handlers, "p99_ns") / 1e6).c_str());
+  double most = 1;
+  for (const auto& bucket : items_of(handlers, "buckets")) most = std::max(most, number_of(bucket, "count"));
+  table rows{{"BELOW", "COUNT", ""}};
+  for (const auto& bucket : items_of(handlers, "buckets"))
+    rows.add({duration_text(number_of(bucket, "below_ns") / 1e6), text_of(bucket, "count"),
+              std::string(static_cast<std::size_t>(number_of(bucket, "count") / most * bar_most + 0.5), '#')});
+  std::fputs(rows.text().c_str(), stdout);
+}
+
+int one_server(const settings& with, const servers_request& request) {
+  const auto got = ask(with, "GET", path_of(request.server, "status") + (request.memory ? "?measure=true" : ""));
+  if (!got.ok()) return got.exit_code;
+  if (with.json) {
+    print_json(got.body);
+    return exit_done;
+  }
+  const auto line = [&](const char* what, const std::string& value) { std::printf("%-10s %s\n", what, value.c_str()); };
+  line("server", text_of(got.body, "name") + " (reference " + text_of(got.body, "ref") + ")");
+  line("type", text_of(got.body, "type") + " " + text_of(got.body, "version"));
+  line("status", text_of(got.body, "status") + (flag_of(got.body, "watched") ? ", watched" : ""));
+  line("started", text_of(got.body, "started_at"));
+  line("handled", text_of(got.body, "handled"));
+  line("queued", text_of(got.body, "queued") + ", at most " + text_of(got.body, "queued_most"));
+  if (request.memory) line("memory", text_of(got.body, "archive_bytes") + " bytes as an archive");
+  if (const auto& handlers = member_of(got.body, "handlers"); handlers.is_object()) print_times(handlers);
+  return exit_done;
+}
+
+}  // namespace
+
 int servers(const settings& with, const servers_request& request) {
+  if (!request.server.empty()) return one_server(with, request);
   std::string target = "/v1/servers?limit=" + std::to_string(request.limit);
   if (!request.type.empty()) target += "&type=" + encoded(request.type);
   if (!request.order.empty()) target += "&order=" + request.order;

@@ -101,7 +101,9 @@ std::string table::text() const {
 
 std::string duration_text(double milliseconds) {
   std::array<char, 32> text{};
-  if (milliseconds < 1.0)
+  if (milliseconds < 0.01)
+    std::snprintf(text.data(), text.size(), "%.3g µs", milliseconds * 1000.0);
+  else if (milliseconds < 1.0)
     std::snprintf(text.data(), text.size(), "%.0f µs", milliseconds * 1000.0);
   else if (milliseconds < 1000.0)
     std::snprintf(text.data(), text.size(), "%.3g ms", milliseconds);
