@@ -20,7 +20,6 @@ namespace molt::node {
 namespace {
 
 constexpr std::uint64_t table_size_max = std::uint64_t{512} << 20U;  // of symbols, or of their names
-constexpr std::size_t headers_max = 65'536;
 constexpr std::size_t files_looked_at_max = 4096;
 constexpr std::size_t symbol_size_max = 4096;
 constexpr std::size_t notes_size_max = 65'536;
@@ -81,7 +80,7 @@ std::optional<elf_headers> read_headers(const checked_file& file) {
   elf_headers all;
   if (top.e_phentsize == sizeof(Elf64_Phdr))
     all.segments = file.table<Elf64_Phdr>(top.e_phoff, std::uint64_t{top.e_phnum} * sizeof(Elf64_Phdr));
-  if (top.e_shentsize == sizeof(Elf64_Shdr) && top.e_shnum < headers_max)
+  if (top.e_shentsize == sizeof(Elf64_Shdr))
     all.sections = file.table<Elf64_Shdr>(top.e_shoff, std::uint64_t{top.e_shnum} * sizeof(Elf64_Shdr));
   return all;
 }
