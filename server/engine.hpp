@@ -1,7 +1,8 @@
 // The runtime's inside: what the parts (cells, gate, pool, timers, deferred calls, registry) do together.
 //
 //   engine_direct.cpp     the call to an idle server
-//   engine_call.cpp       other calls, casts, running messages, leaving a server
+//   engine_call.cpp       other calls, running messages, replies, connections
+//   engine_mailbox.cpp    casts, draining mailboxes, the server run next, leaving a server
 //   engine_wait.cpp       waiting for a reply, helping, deadlocks, holding a server
 //   engine_lifecycle.cpp  starting and ending servers, exit events
 //   engine_signals.cpp    what servers do beside messages: continue, stop, watch each other, offload
