@@ -83,12 +83,12 @@ struct introspection : ::testing::Test {
   }
   std::int64_t balance() { return call(on, server, pay{0}).reply; }
   /// Makes version 2 current.
-  std::shared_ptr<const server_type> upgrade() {
+  std::shared_ptr<const server_type> upgrade(image_range image = {}) {
     auto shared = std::make_shared<std::shared_ptr<const server_type>>();
     auto next = std::make_shared<test_release>([shared](resting_server& resting) {
       resting.become(**shared, resting.state());  // an equal state: handed over
     });
-    *shared = next->add<"bank", v2::server>("2.0.0");
+    *shared = next->add<"bank", v2::server>("2.0.0", image);
     on.switch_to(next);
     return *shared;
   }
@@ -420,7 +420,7 @@ TEST_F(introspection, loses_no_message_while_everything_is_asked_at_once) {
       ASSERT_FALSE(on.replace_state(server, *type, archive_of({1'000'001, "refused"}), 20s));
     }
   });
-  for (int i = 0; i < rounds; ++i) {
+  for (int i = 0; i < rounds || paid < 10 * rounds; ++i) {
     switch (random() % 5) {
       case 0:
         ASSERT_TRUE(on.watch(server, 10s, 20s));
@@ -444,6 +444,41 @@ TEST_F(introspection, loses_no_message_while_everything_is_asked_at_once) {
   wait_until([&] { return on.status(server)->info.queued == 0; });
   EXPECT_EQ(call(on, server, pay{0}).reply, 100);
   EXPECT_EQ(static_cast<std::int64_t>(on.status(server)->info.handled), paid + 1);
+}
+
+TEST_F(introspection, lets_go_of_types_while_their_servers_are_watched_and_called) {
+  std::atomic<bool> done{false};
+  std::atomic<int> calls{0};
+  std::vector<std::thread> others;
+  others.reserve(3);
+  for (int i = 0; i < 2; ++i)
+    others.emplace_back([&] {
+      while (!done) {
+        ASSERT_EQ(call(on, server, pay{0}).status, MOLT_OK);
+        ASSERT_THAT(cast(on, server, pay_later{0}), ::testing::AnyOf(MOLT_OK, MOLT_OVERLOADED));
+        ++calls;
+      }
+    });
+  others.emplace_back([&] {
+    while (!done) {
+      ASSERT_TRUE(on.watch(server, 10s, 20s));
+      ASSERT_TRUE(on.trace(server));
+      ASSERT_TRUE(on.unwatch(server));
+    }
+  });
+  auto before = upgrade({1, 2});
+  for (std::uintptr_t i = 2; i < 10U + 5U * stress_scale || calls < 500 * stress_scale; ++i) {
+    const auto next = upgrade({16 * i, 16 * i + 1});
+    on.sweep({});
+    const auto retired = on.retire(*before, 20s);
+    ASSERT_TRUE(retired) << retired.error().text();
+    EXPECT_EQ(before.use_count(), 1) << "nobody else has it";
+    before = next;
+  }
+  done = true;
+  for (auto& each : others) each.join();
+  EXPECT_EQ(on.type_of(server), before);
+  EXPECT_TRUE(ended.all().empty());
 }
 
 }  // namespace
