@@ -213,7 +213,7 @@ class runtime {
   // -- Introspection
   // All of these wait for a running handler (an update point) and leave a suspended server suspended. Errors of all:
   // no_such_server, timeout (still running), would_deadlock (from its own handler).
-  /// With `measure` the state is written as an archive, to count its bytes: that takes as long as an upgrade by archive.
+  /// With `measure` the state is written as an archive to count its bytes; it takes as long as an upgrade by archive.
   /// Errors: hook_failed (writing it threw); without `measure` nothing is waited for.
   result<server_status> status(molt_ref, bool measure = false,
                                std::chrono::nanoseconds timeout = std::chrono::seconds{5});
@@ -231,7 +231,7 @@ class runtime {
   /// trace for as long as `lasts`. Errors: out_of_bounds (too many servers are watched).
   result<void> watch(molt_ref, std::chrono::nanoseconds lasts = std::chrono::seconds{30},
                      std::chrono::nanoseconds timeout = std::chrono::seconds{5});
-  /// Never waits: a busy server is not watched any more from its next message on. Errors: not_found (it is not watched).
+  /// Never waits: a busy server is watched no more from its next message on. Errors: not_found (it is not watched).
   result<void> unwatch(molt_ref);
   /// The events numbered higher than `after`, of a server that is or was watched. Never waits. Errors: not_found.
   result<trace_page> trace(molt_ref, std::uint64_t after = 0);
