@@ -83,9 +83,10 @@ json::value value_of_word(const schema_node* member, const json::value& word) {
 result<json::value> json_from_words(const molt_schema& schema, const json::object& words, std::string_view path) {
   MOLT_TRY(const schema_node type, type_of(schema, path));
   json::object made;
-  for (const auto& [name, word] : words) {
-    const auto found = std::find_if(type.members.begin(), type.members.end(),
-                                    [&](const auto& member) { return member.name == std::string_view{name}; });
+  for (const auto& [key, word] : words) {
+    const std::string_view name = key;  // clang 14 captures no structured binding
+    const auto found =
+        std::find_if(type.members.begin(), type.members.end(), [&](const auto& member) { return member.name == name; });
     made.emplace(name, value_of_word(found == type.members.end() ? nullptr : &found->type, word));
   }
   return json::value(std::move(made));
