@@ -20,7 +20,7 @@ std::shared_ptr<const server_type> load_type(const char* path) {
   return server_type::make(table->server_types[0], table->version, lease);
 }
 
-bool is_mapped(const char* path) {
+[[maybe_unused]] bool is_mapped(const char* path) {
   void* const handle = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
   if (handle != nullptr) dlclose(handle);
   return handle != nullptr;
