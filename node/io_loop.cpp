@@ -18,7 +18,7 @@ constexpr int tick_ms = 100;
 
 }  // namespace
 
-constinit thread_local io_loop* io_loop::current_ = nullptr;
+constinit thread_local io_loop* io_loop::current = nullptr;
 
 result<std::unique_ptr<io_loop>> io_loop::make() {
   unique_fd epoll{::epoll_create1(EPOLL_CLOEXEC)};
@@ -101,7 +101,7 @@ void io_loop::unwatch(int fd) noexcept { ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL
 void io_loop::every_tick(std::function<bool()> function) { ticks_.push_back(std::move(function)); }
 
 void io_loop::run() {
-  current_ = this;
+  current = this;
   std::array<epoll_event, events_max> events;
   for (;;) {
     const bool more = queued_.load(std::memory_order_relaxed) != nullptr || posted_any_.load(std::memory_order_relaxed);

@@ -51,7 +51,7 @@ class io_loop {
   /// Has the connection looked after (connection::attend) in this turn or the next. It is queued at most once at a
   /// time.
   void enqueue(connection&) noexcept;
-  [[nodiscard]] bool is_current() const noexcept { return current_ == this; }
+  [[nodiscard]] bool is_current() const noexcept { return current == this; }
 
   // The loop's thread.
   [[nodiscard]] bool watch(int fd, std::uint32_t events, io_source&) noexcept;
@@ -73,7 +73,7 @@ class io_loop {
   bool run_posted();
   void run_ticks();
 
-  static constinit thread_local io_loop* current_;
+  static constinit thread_local io_loop* current;
 
   // Constant after construction.
   unique_fd epoll_;

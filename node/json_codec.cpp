@@ -74,8 +74,8 @@ json::value value_of_word(const schema_node* member, const json::value& word) {
   const std::string_view text = word.get_string();
   const bool character = type.what == kind::scalar && type.name == "char" && text.size() == 1;
   if ((type.what == kind::string || character) && !(optional && text == "null")) return word;
-  auto parsed = parse_json(text);
-  return parsed ? std::move(*parsed) : word;
+  if (auto parsed = parse_json(text)) return std::move(*parsed);
+  return word;
 }
 
 }  // namespace

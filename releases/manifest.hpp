@@ -63,7 +63,7 @@ struct plugin_entry {
 struct place {
   unsigned line = 0;
   unsigned column = 0;
-  friend auto operator<=>(const place&, const place&) = default;
+  friend auto operator<=>(const place&, const place&) = default;  // NOLINT(modernize-use-nullptr): of its zero
 };
 
 /// shutdown_ms = "infinity" and "brutal".
