@@ -6,6 +6,7 @@
 #include <boost/json/serialize.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <iostream>
 #include <iterator>
@@ -99,7 +100,7 @@ void print_times(const json::value& handlers) {
   table rows{{"BELOW", "COUNT", ""}};
   for (const auto& bucket : items_of(handlers, "buckets"))
     rows.add({duration_text(number_of(bucket, "below_ns") / 1e6), text_of(bucket, "count"),
-              std::string(static_cast<std::size_t>(number_of(bucket, "count") / most * bar_most + 0.5), '#')});
+              std::string(static_cast<std::size_t>(std::lround(number_of(bucket, "count") / most * bar_most)), '#')});
   std::fputs(rows.text().c_str(), stdout);
 }
 
