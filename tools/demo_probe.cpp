@@ -77,7 +77,7 @@ class connection {
 
   /// One reply that is not an array: its kind and line ("+OK", ":5", "-ERR ...") or "$" and the text, or "$-1".
   std::string receive() {
-    const std::string line = take_line();
+    std::string line = take_line();
     if (line.empty()) throw std::runtime_error{"an empty reply"};
     if (line[0] != '$' || line == "$-1") return line;
     const auto size = static_cast<std::size_t>(std::stoul(line.substr(1)));
