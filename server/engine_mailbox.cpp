@@ -91,12 +91,14 @@ cell* engine::take_handoff(thread_record& me) {
   handoff& mine = me.handoff;
   cell* const held = mine.server.load(std::memory_order_relaxed);
   if (held == nullptr) return nullptr;
+  const auto number = mine.count.load(std::memory_order_relaxed);
   mine.server.store(nullptr, fence::fast_store);
   fence::light();
-  if (!mine.contested.load(fence::fast_load)) [[likely]]
+  // In this order: a sleeper that is through again has said before what it took.
+  if (!mine.contested.load(fence::fast_load) && mine.taken_away.load(fence::fast_load) != number) [[likely]]
     return held;
   std::lock_guard lock{mine.mutex};
-  return std::exchange(mine.taken_away, nullptr) == held ? nullptr : held;
+  return mine.taken_away.load(std::memory_order_relaxed) == number ? nullptr : held;
 }
 
 void engine::let_go_handoff(thread_record& me) {
@@ -113,7 +115,7 @@ bool engine::rescue_handoff(thread_record& from) {
     fence::heavy();
     held = theirs.server.load(std::memory_order_seq_cst);
     if (held != nullptr) {
-      theirs.taken_away = held;
+      theirs.taken_away.store(theirs.count.load(std::memory_order_seq_cst), std::memory_order_seq_cst);
       theirs.server.store(nullptr, std::memory_order_seq_cst);
     }
     theirs.contested.store(false, std::memory_order_seq_cst);

@@ -60,14 +60,15 @@ inline std::uint64_t with(std::uint64_t value, const activation& begun) noexcept
 ///            go seen unchanged at two ticks                         none, by a sleeper, who lets the server go
 ///
 /// The worker empties `server`, makes a light fence and looks at `contested`; the sleeper sets `contested`, makes a
-/// heavy fence and looks at `server`: one of them sees the other. If the worker does, the mutex decides.
+/// heavy fence and looks at `server`: one of them sees the other. If the worker does, the mutex decides. A server may
+/// come here again and again, so what was taken away is told by its count.
 struct handoff {
   std::atomic<cell*> server{nullptr};
   std::atomic<std::uint64_t> count{0};  // of those put here: tells two from each other
   std::atomic<bool> contested{false};
   envelope* last = nullptr;  // of the server's messages; the worker's
   std::mutex mutex;
-  cell* taken_away = nullptr;  // under the mutex
+  std::atomic<std::uint64_t> taken_away{0};  // the count of the last one that was; written under the mutex
 };
 
 inline const activation* activation::outer() const noexcept { return active::innermost(outside); }
@@ -118,7 +119,7 @@ struct alignas(64) thread_record {
   };
   std::vector<continuation> continuations;
   std::unique_ptr<thrown_exception> thrown;  // by the innermost handler, until its server is failed
-  molt_text scratch;  // where callers want no text
+  molt_text scratch;                         // where callers want no text
   // Under the engine's waits_mutex_.
   cell* waiting_on = nullptr;
   call_envelope* waiting_for = nullptr;
