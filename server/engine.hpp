@@ -142,7 +142,8 @@ struct engine {
   int call_waiting(thread_record&, cell&, molt_ref, const molt_message&, void* payload, void* reply,
                    std::int64_t timeout_ns, molt_text* error);
   int wait_for(thread_record&, cell&, call_envelope&, bool first, std::int64_t deadline_ns, molt_text* error);
-  void try_help(thread_record&, cell&, call_envelope&);
+  /// Runs what waits before the call, until the deadline and a turn's worth at most.
+  void try_help(thread_record&, cell&, call_envelope&, std::int64_t deadline_ns);
   bool park(thread_record&, cell&, call_envelope&, std::int64_t deadline_ns, std::string& cycle);
   int give_up(thread_record&, call_envelope&, int status, std::string_view text, molt_text* error);
   int take_reply(thread_record&, call_envelope&, void* reply, molt_text* error);

@@ -55,7 +55,7 @@ int engine::wait_for(thread_record& me, cell& wanted, call_envelope& call, bool 
   const bool may_help = me.depth() < options_.nesting_max;
   for (unsigned i = 0; i < call_spins; ++i) {
     if (call.current() == call_state::done) return MOLT_OK;
-    if (may_help) try_help(me, wanted, call);
+    if (may_help) try_help(me, wanted, call, deadline_ns);
     fence::spin_pause();
   }
   if (call.current() == call_state::done) return MOLT_OK;
@@ -66,14 +66,22 @@ int engine::wait_for(thread_record& me, cell& wanted, call_envelope& call, bool 
   return give_up(me, call, MOLT_TIMEOUT, "no reply in time from " + describe(wanted), error);
 }
 
-void engine::try_help(thread_record& me, cell& wanted, call_envelope& call) {
+void engine::try_help(thread_record& me, cell& wanted, call_envelope& call, std::int64_t deadline_ns) {
   auto seen = wanted.word.load(std::memory_order_acquire);
-  if (word::now(seen) != condition::idle || call.current() != call_state::queued) return;
+  if (word::now(seen) != condition::idle || call.current() != call_state::queued ||
+      clock_.monotonic_ns() >= deadline_ns)
+    return;
   if (!wanted.word.compare_exchange_strong(seen, word::make(word::generation(seen), condition::held, me.id),
                                            std::memory_order_acquire))
     return;
-  // Only up to the own call: what comes after it may need a server on this stack.
-  if (drain(me, wanted, std::numeric_limits<unsigned>::max(), &call)) leave_mailbox(me, wanted);
+  // Only up to the own call: what comes after it may need a server on this stack. Nor for ever: what stands before it
+  // may be followed by more of its kind without end (continue_with). The pool goes on with what is left.
+  bool lives = true;
+  for (unsigned handled = 0; lives && handled < messages_per_turn; ++handled) {
+    lives = drain(me, wanted, 1, &call);
+    if (!lives || call.current() != call_state::queued || clock_.monotonic_ns() >= deadline_ns) break;
+  }
+  if (lives) leave_mailbox(me, wanted);
   let_go_handoff(me);  // this thread is about to wait
 }
 
@@ -99,7 +107,7 @@ bool engine::park(thread_record& me, cell& wanted, call_envelope& call, std::int
     if (word::now(wanted.word.load(std::memory_order_acquire)) != condition::idle) continue;
     if (worker) pool_.blocking_end(me);
     end_wait(me);
-    try_help(me, wanted, call);
+    try_help(me, wanted, call, deadline_ns);
     const bool waits = begin_wait(me, wanted, call, cycle);
     if (worker) pool_.blocking_begin(me);
     if (!waits) break;

@@ -290,6 +290,53 @@ TEST(timers, a_million_may_be_pending) {
   EXPECT_EQ(timed.run.on.stats().timers_pending, static_cast<std::size_t>(many));
 }
 
+// ---- Helping
+
+struct chained {
+  std::int64_t handled = 0;
+};
+struct again {};
+struct handled {
+  using reply = std::int64_t;
+};
+struct occupy {};
+
+std::atomic<bool> chain_goes_on{false};
+std::atomic<bool> occupied{false};
+std::atomic<bool> occupies{false};
+
+/// Follows each message by another of its kind, before all others: what waits there is never handled.
+struct chain : molt::server<chained> {
+  using messages = molt::messages<again, handled, occupy>;
+  void handle_cast(molt::context& ctx, const again&) {
+    ++self().handled;
+    if (chain_goes_on) static_cast<void>(ctx.continue_with(again{}));
+  }
+  std::int64_t handle_call(molt::context&, const handled&) { return self().handled; }
+  void handle_cast(molt::context&, const occupy&) {
+    for (occupied = true; occupies;) std::this_thread::yield();
+  }
+};
+
+TEST(helping, ends_with_the_deadline_however_many_messages_stand_before_the_call) {
+  options given;
+  given.pool_threads = 1;
+  runtime on{given};
+  auto made = std::make_shared<test_release>();
+  made->add<"t", chain>();
+  on.switch_to(made);
+  const auto busy = *on.start("t.chain", "busy", {});
+  const auto endless = *on.start("t.chain", "endless", {});
+  chain_goes_on = occupies = true;
+  occupied = false;
+  cast(on, busy, occupy{});  // the pool has no thread left: who calls runs what waits
+  wait_until([] { return occupied.load(); });
+  cast(on, endless, again{});
+  EXPECT_EQ(call(on, endless, handled{}, 20ms).status, MOLT_TIMEOUT) << "and not never";
+  chain_goes_on = occupies = false;
+  EXPECT_GT(call(on, endless, handled{}, 60s).reply, 1) << "it has helped";
+}
+
 // ---- Deadlocks
 
 void connect(worker_runtime& run, molt_ref from, molt_ref to) {
