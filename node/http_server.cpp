@@ -4,12 +4,19 @@
 //   reading    whole request         handling (the handler runs on the pool)
 //              bad request           writing, then closed
 //              timeout, peer gone    closed
-//              room is needed        closed, if of those reading it has been at it longest
+//              room is needed        leaving, if of those reading it has been at it longest
+//   leaving    what it had sent is a whole request          handling; it is closed after the answer
+//              it is not             closed
 //   handling   answer                writing
 //   writing    written               reading, or closed without keep-alive or when the server stops
 //
 // Room is needed when a connection comes in and connections_max are there: so clients that say nothing, or too little,
-// cannot keep others out. A request that is whole is never cut off.
+// cannot keep others out. With those that leave or are told that there is no room, twice as many are there at most;
+// further ones wait in the socket's backlog until one has gone.
+//
+// Invariant: a request that is whole when it is sent is never cut off, be it in our hands, in a completion that has not
+// run yet, or in the socket's buffer. Who is to leave has its receiving side shut down: from then on the client cannot
+// send (EPIPE), and what it had sent before can still be read.
 #include "node/http_server.hpp"
 
 #include "node/api_error.hpp"
@@ -108,10 +115,10 @@ class http_server::implementation {
  public:
   implementation(unique_fd fd, std::string path, handler handle, http_server_options options)
       : handle_{std::move(handle)},
-        options_{options},
+        options_{std::move(options)},
         file_{path.empty() ? socket_file{} : socket_file::of(path)},
-        acceptor_{context_, asio::local::stream_protocol{}, fd.release()},
-        pool_{options.handler_threads} {
+        acceptor_{context_, asio::local::stream_protocol{}, fd.release()} {
+    for (const unsigned threads : options_.lanes) lanes_.push_back(std::make_unique<asio::thread_pool>(threads));
     accept();
     thread_ = std::thread{[this] { context_.run(); }};
   }
@@ -121,7 +128,7 @@ class http_server::implementation {
 
   ~implementation() {
     asio::post(context_, [this] { stop(); });
-    pool_.join();
+    for (const auto& lane : lanes_) lane->join();
     work_.reset();  // run() ends when the last session has
     thread_.join();
     file_.remove();
@@ -137,7 +144,9 @@ class http_server::implementation {
       if (stopping_) return;
       if (!failed) {
         admit(std::move(socket));
-        return accept();
+        accepting_ = sessions_.size() < 2 * options_.connections_max;  // else further ones wait in the backlog
+        if (accepting_) accept();
+        return;
       }
       retry_.expires_after(accept_retry);
       retry_.async_wait([this](beast::error_code) {
@@ -147,6 +156,12 @@ class http_server::implementation {
   }
 
   void admit(stream::socket_type socket);
+  void left(const session&);
+  [[nodiscard]] std::size_t staying() const noexcept { return sessions_.size() - leaving_; }
+  [[nodiscard]] asio::thread_pool& lane_for(const http_request& request) {
+    const std::size_t lane = options_.lane_of ? options_.lane_of(request) : 0;
+    return *lanes_.at(lane);
+  }
   void make_room();
   void stop();
 
@@ -160,9 +175,11 @@ class http_server::implementation {
   acceptor acceptor_;
   asio::steady_timer retry_{context_};
   std::unordered_set<session*> sessions_;
+  std::size_t leaving_ = 0;  // of them
+  bool accepting_ = true;
   bool stopping_ = false;
   // Any thread's.
-  asio::thread_pool pool_;
+  std::vector<std::unique_ptr<asio::thread_pool>> lanes_;
   std::atomic<std::size_t> count_{0};
   std::thread thread_;
 };
@@ -176,8 +193,8 @@ class http_server::implementation::session : public std::enable_shared_from_this
   session(const session&) = delete;
   session& operator=(const session&) = delete;
   ~session() {
-    server_.sessions_.erase(this);
-    server_.count_.fetch_sub(1, std::memory_order_relaxed);
+    if (leaving_) --server_.leaving_;
+    server_.left(*this);
   }
 
   void read() {
@@ -189,7 +206,7 @@ class http_server::implementation::session : public std::enable_shared_from_this
     since_ = std::chrono::steady_clock::now();
     http::async_read_header(stream_, buffer_, *parser_,
                             [self = shared_from_this()](beast::error_code failed, std::size_t) {
-                              if (failed || self->evicted_) return self->read_failed(failed);
+                              if (failed) return self->read_failed(failed);
                               self->continue_if_expected();
                             });
   }
@@ -200,15 +217,15 @@ class http_server::implementation::session : public std::enable_shared_from_this
     write(std::move(response));
   }
 
-  [[nodiscard]] bool is_reading() const noexcept { return reading_; }
+  [[nodiscard]] bool may_leave() const noexcept { return reading_ && !leaving_; }
   [[nodiscard]] std::chrono::steady_clock::time_point since() const noexcept { return since_; }
 
-  /// Closes a session that reads; its end follows, but it counts no more.
-  void evict() {
-    server_.sessions_.erase(this);
-    evicted_ = true;
-    keep_alive_ = false;
-    stream_.close();
+  /// Reading goes on with what the client has sent so far, and then meets the end.
+  void leave() {
+    leaving_ = true;
+    ++server_.leaving_;
+    beast::error_code ignored;
+    stream_.socket().shutdown(asio::socket_base::shutdown_receive, ignored);
   }
 
   void stop() {
@@ -226,7 +243,7 @@ class http_server::implementation::session : public std::enable_shared_from_this
     static constexpr std::string_view go_on = "HTTP/1.1 100 Continue\r\n\r\n";
     asio::async_write(stream_, asio::buffer(go_on.data(), go_on.size()),
                       [self = shared_from_this()](beast::error_code failed, std::size_t) {
-                        if (!failed && !self->evicted_) self->read_body();
+                        if (!failed) self->read_body();
                       });
   }
 
@@ -242,7 +259,7 @@ class http_server::implementation::session : public std::enable_shared_from_this
   void read_failed(beast::error_code failed) {
     reading_ = false;
     keep_alive_ = false;
-    if (evicted_) return;
+    if (leaving_) return;
     if (failed == http::error::header_limit || failed == http::error::buffer_overflow)
       return write(refusal(431, reason::out_of_bounds, "the request's header is too long"));
     if (failed == http::error::body_limit)
@@ -256,10 +273,10 @@ class http_server::implementation::session : public std::enable_shared_from_this
 
   void handle() {
     reading_ = false;
-    if (server_.stopping_ || evicted_) return;
+    if (server_.stopping_) return;
     auto message = parser_->release();
     parser_.reset();
-    keep_alive_ = message.keep_alive();
+    keep_alive_ = message.keep_alive() && !leaving_;
     head_only_ = message.method() == http::verb::head;
     auto request = std::make_shared<http_request>();
     request->method = std::string{message.method_string()};
@@ -270,7 +287,7 @@ class http_server::implementation::session : public std::enable_shared_from_this
     }
     request->body = std::move(message.body());
     stream_.expires_never();
-    asio::post(server_.pool_, [self = shared_from_this(), request]() mutable {
+    asio::post(server_.lane_for(*request), [self = shared_from_this(), request]() mutable {
       auto response = std::make_shared<http_response>(self->answer(*request));
       request.reset();
       auto& context = self->server_.context_;
@@ -321,7 +338,7 @@ class http_server::implementation::session : public std::enable_shared_from_this
   void drain() {
     reading_ = true;
     stream_.async_read_some(asio::buffer(scrap_), [self = shared_from_this()](beast::error_code failed, std::size_t) {
-      if (!failed && !self->server_.stopping_ && !self->evicted_) self->drain();
+      if (!failed && !self->server_.stopping_) self->drain();
     });
   }
 
@@ -333,7 +350,7 @@ class http_server::implementation::session : public std::enable_shared_from_this
   std::array<char, 4096> scrap_;
   std::chrono::steady_clock::time_point since_;  ///< when it began to wait for a request, or for the client's end
   bool reading_ = false;
-  bool evicted_ = false;
+  bool leaving_ = false;
   bool answering_ = false;
   bool keep_alive_ = false;
   bool head_only_ = false;
@@ -341,21 +358,28 @@ class http_server::implementation::session : public std::enable_shared_from_this
 
 void http_server::implementation::admit(stream::socket_type socket) {
   if (options_.check_peer && !peer_is_ours(socket.native_handle())) return;
-  if (sessions_.size() >= options_.connections_max) make_room();
-  const bool full = sessions_.size() >= options_.connections_max;
-  // Some room beyond the limit, to say so; past that, no answer.
-  if (full && sessions_.size() >= 2 * options_.connections_max) return;
+  if (staying() >= options_.connections_max) make_room();
+  const bool full = staying() >= options_.connections_max;
   auto admitted = std::make_shared<session>(*this, std::move(socket));
   if (full) return admitted->turn_away(refusal(503, reason::overloaded, "too many connections; try again later"));
   admitted->read();
+}
+
+/// Before the session is gone.
+void http_server::implementation::left(const session& gone) {
+  sessions_.erase(const_cast<session*>(&gone));
+  count_.fetch_sub(1, std::memory_order_relaxed);
+  if (accepting_ || stopping_) return;
+  accepting_ = true;
+  accept();
 }
 
 /// Only when connections are short: so its cost, one look at each, is nobody's but the server's.
 void http_server::implementation::make_room() {
   session* longest = nullptr;
   for (session* each : sessions_)
-    if (each->is_reading() && (longest == nullptr || each->since() < longest->since())) longest = each;
-  if (longest != nullptr) longest->evict();
+    if (each->may_leave() && (longest == nullptr || each->since() < longest->since())) longest = each;
+  if (longest != nullptr) longest->leave();
 }
 
 void http_server::implementation::stop() {
@@ -375,7 +399,7 @@ result<std::unique_ptr<http_server>> http_server::listen(const std::string& path
                                                          http_server_options options) {
   MOLT_TRY(unique_fd fd, listen_unix(path, SOCK_STREAM));
   return std::unique_ptr<http_server>{
-      new http_server{std::make_unique<implementation>(std::move(fd), path, std::move(handle), options)}};
+      new http_server{std::make_unique<implementation>(std::move(fd), path, std::move(handle), std::move(options))}};
 }
 
 result<std::unique_ptr<http_server>> http_server::adopt(int fd, handler handle, http_server_options options) {
@@ -384,8 +408,8 @@ result<std::unique_ptr<http_server>> http_server::adopt(int fd, handler handle, 
   socklen_t size = sizeof listening;
   if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) return system_error("listening socket");
   if (listening == 0) return error{reason::invalid_argument, "the descriptor is no listening socket"};
-  return std::unique_ptr<http_server>{
-      new http_server{std::make_unique<implementation>(std::move(owned), std::string{}, std::move(handle), options)}};
+  return std::unique_ptr<http_server>{new http_server{
+      std::make_unique<implementation>(std::move(owned), std::string{}, std::move(handle), std::move(options))}};
 }
 
 }  // namespace molt::node

@@ -1,8 +1,8 @@
 // HTTP/1.1 over a Unix socket: how moltd and molt-node are asked things by the user who runs them.
 //
-// One thread moves bytes for all connections, so a slow client delays nobody; a few more run the handler, so that a
-// status is answered while an upgrade runs. Every request has a bound for its header, its body and the time it may take
-// to arrive.
+// One thread moves bytes for all connections, so a slow client delays nobody; a few more run the handler. These stand
+// in lanes: requests of one lane never wait for those of another, so that a status is answered while an upgrade and any
+// number of long calls run. Every request has a bound for its header, its body and the time it may take to arrive.
 #pragma once
 
 #include "base/result.hpp"
@@ -41,13 +41,16 @@ struct http_response {
 struct http_server_options {
   std::size_t header_max = std::size_t{16} << 10U;  ///< bytes of request line and header fields: 431 beyond
   std::size_t body_max = std::size_t{64} << 20U;    ///< bytes: 413 beyond
-  /// At once. A further one takes the place of the one that has waited longest for its request to be whole; when there
-  /// is none, all are being handled, and it is answered 503 and closed.
+  /// At once. A further one takes the place of the one that has waited longest for its request to be whole, which can
+  /// send no more from then on (what it has sent counts: a whole request is answered); when there is none, all are
+  /// being handled, and it is answered 503 and closed.
   std::size_t connections_max = 128;
   std::chrono::milliseconds request_timeout{10'000};  ///< from the first wait for a request until its header is there
   std::chrono::milliseconds body_timeout{60'000};     ///< from then until its body is
   std::chrono::milliseconds write_timeout{30'000};    ///< a client that takes no bytes for that long is cut off
-  unsigned handler_threads = 4;
+  std::vector<unsigned> lanes{4};                     ///< threads of each; none is 0
+  /// Below lanes.size(); empty: the first. Called on the thread that moves bytes: must be quick, and not throw.
+  std::function<std::size_t(const http_request&)> lane_of;
   bool check_peer = true;  ///< peers must be root or run as our user (SO_PEERCRED)
 };
 

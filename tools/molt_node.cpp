@@ -7,6 +7,7 @@
 #include "node/fd_channel.hpp"
 #include "node/http_server.hpp"
 #include "node/node_api.hpp"
+#include "node/request_lanes.hpp"
 #include "node/unix_socket.hpp"
 
 #include <fcntl.h>
@@ -182,7 +183,8 @@ int serve(const settings& asked) {
   if (!channel) return fail(channel.error());
   auto api = molt::node::http_server::listen(
       asked.runtime_folder + "/node.sock",
-      [&](const molt::node::http_request& request) { return molt::node::answer(**node, request); });
+      [&](const molt::node::http_request& request) { return molt::node::answer(**node, request); },
+      molt::node::control_api_options());
   if (!api) return fail(api.error());
   const auto status = (*node)->status();
   spdlog::info("{} serves, {} servers", status.current.id, status.servers);

@@ -4,6 +4,7 @@
 #include "node/http_client.hpp"
 #include "node/json_codec.hpp"
 #include "node/listening.hpp"
+#include "node/request_lanes.hpp"
 #include "releases/package.hpp"
 
 #include <fcntl.h>
@@ -93,7 +94,8 @@ result<std::unique_ptr<daemon>> daemon::start(options with) {
   MOLT_CHECK(made->decide_what_to_run());
   daemon* self = made.get();
   MOLT_TRY(made->control_, node::http_server::listen((made->options_.runtime_folder / "control.sock").string(),
-                                                     [self](const node::http_request& asked) { return self->answer(asked); }));
+                                                     [self](const node::http_request& asked) { return self->answer(asked); },
+                                                     node::control_api_options()));
   return made;
 }
 

@@ -1,5 +1,6 @@
 // Faults put in by hand: what an operator is told then, and that it is true.
 #include "base/unique_fd.hpp"
+#include "node/request_lanes.hpp"
 #include "node/unix_socket.hpp"
 #include "tests/integration/moltd_harness.hpp"
 
@@ -55,6 +56,29 @@ TEST_F(moltd_faults, a_call_that_the_node_does_not_answer_may_have_been_handled)
   ::kill(pid, SIGCONT);
   EXPECT_EQ(late.status, 5);
   EXPECT_THAT(late.err, HasSubstr("it may have been handled"));
+}
+
+TEST_F(moltd_faults, while_more_calls_wait_than_are_handled_at_once_everything_else_is_answered) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.ask("POST", "/v1/servers/counter/suspend").status, 200U);
+  std::vector<std::future<std::string>> calls;
+  for (unsigned i = 0; i < node::waiting_threads + 4; ++i)
+    calls.push_back(std::async(std::launch::async, [&] {
+      return box
+          .ask("POST", "/v1/call",
+               {{"server", "counter"}, {"message", "add"}, {"payload", {{"by", 1}}}, {"timeout_ms", 120'000}})
+          .text({"error"});
+    }));
+  ASSERT_TRUE(eventually([&] {
+    return box.ask("GET", "/v1/servers/counter/status").text({"queued"}) == std::to_string(node::waiting_threads);
+  })) << "so many are under way, the others wait for them";
+  EXPECT_EQ(box.ask("GET", "/v1/status").text({"node", "state"}), "running");
+  EXPECT_EQ(box.molt("status").status, 0);
+  EXPECT_EQ(box.molt("servers").status, 0);
+  EXPECT_EQ(box.molt("rollback").status, 1) << "refused, as there is no parent; but not left waiting";
+  EXPECT_EQ(box.molt("resume counter").status, 0);
+  for (auto& each : calls) EXPECT_EQ(each.get(), "");
+  EXPECT_EQ(box.call("get"), std::to_string(node::waiting_threads + 4));
 }
 
 // ---- Listening sockets

@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <latch>
@@ -315,6 +314,54 @@ TEST_F(http_server_test, makes_room_by_closing_the_client_that_has_been_silent_l
   EXPECT_EQ(::send(oldest.get(), "x", 1, MSG_NOSIGNAL), -1) << "closed, for it came first";
   send(half, "lo");
   EXPECT_THAT(receive_all(half, 1s), HasSubstr("POST / hello")) << "the others were left alone";
+}
+
+TEST_F(http_server_test, answers_a_request_that_was_sent_whole_before_its_connection_had_to_make_room) {
+  std::latch stopped{1};
+  std::latch over{1};
+  http_server_options options;
+  options.connections_max = 2;
+  options.lane_of = [&](const http_request& asked) -> std::size_t {
+    if (asked.path != "/stop") return 0;
+    stopped.count_down();
+    over.wait();  // nothing is accepted, read or written meanwhile
+    return 0;
+  };
+  serve_echo(options);
+  const auto oldest = connect();
+  for (int i = 0; i < 300 && server_->connections() != 1; ++i) std::this_thread::sleep_for(10ms);
+  const auto second = connect();
+  send(second, "GET /stop HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  stopped.wait();
+  const auto newcomer = connect();
+  send(newcomer, "GET /new HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  send(oldest, "GET /whole HTTP/1.1\r\nHost: x\r\n\r\n");
+  over.count_down();
+  EXPECT_THAT(receive_all(oldest, 20s), HasSubstr("GET /whole")) << "and then closed, though it might have stayed";
+  EXPECT_THAT(receive_all(newcomer, 20s), HasSubstr("GET /new"));
+  EXPECT_THAT(receive_all(second, 20s), HasSubstr("GET /stop"));
+}
+
+TEST_F(http_server_test, answers_requests_of_one_lane_while_all_threads_of_another_are_taken) {
+  http_server_options options;
+  options.lanes = {2, 1};
+  options.lane_of = [](const http_request& asked) -> std::size_t { return asked.path == "/quick" ? 1 : 0; };
+  std::latch begun{2};
+  std::latch over{1};
+  serve(
+      [&](const http_request& asked) {
+        if (asked.path != "/quick") {
+          begun.count_down();
+          over.wait();
+        }
+        return http_response{};
+      },
+      options);
+  std::vector<std::jthread> slow;
+  for (int i = 0; i < 2; ++i) slow.emplace_back([&] { EXPECT_TRUE(request(path_, "GET", "/slow", "", 30s)); });
+  begun.wait();
+  EXPECT_TRUE(request(path_, "GET", "/quick", "", 30s));
+  over.count_down();
 }
 
 TEST_F(http_server_test, answers_while_many_more_clients_than_it_serves_keep_silent) {
