@@ -249,7 +249,7 @@ json::object report_of(const failed_server& failed, const std::string& release,
   json::array stack;
   for (const auto address : failed.told.stack) stack.push_back(object_of(symbols.place(address, true)));
   made["stack"] = std::move(stack);
-  made["stack_of"] = "catch";
+  made["stack_of"] = failed.told.stack_from_throw ? "throw" : "catch";
   json::error_code bad;
   made["state"] = failed.state.empty() ? json::value(nullptr) : json::parse(failed.state, bad);
   if (!failed.state_note.empty()) made["state_note"] = printable(failed.state_note);

@@ -376,8 +376,8 @@ void on_signal(int signal, siginfo_t* info, void* context) {
     ::sigaction(SIGALRM, &give_up, nullptr);
     ::alarm(report_seconds_max);
     run_stages();
-    // The instruction that faulted does so again, and a core file shows its registers.
-    if (info->si_code > 0) return take_default_action(signal);
+    // The instruction that faulted does so again, and a core file shows its registers. A breakpoint would be passed.
+    if (info->si_code > 0 && signal != SIGTRAP) return take_default_action(signal);
     die(signal);
   }
   if (nobody != me) {  // another thread is dying already

@@ -94,8 +94,10 @@ void add_stack(std::string& out, const json::value& report) {
     out += "stack       none\n";
     return;
   }
-  const bool thrown = text(report, "kind") == "exception";
-  out += thrown ? "stack, where the exception was caught (the frames that it left are gone)\n" : "stack\n";
+  const auto of = text(report, "stack_of");
+  out += of == "throw"   ? "stack, where the exception was thrown\n"
+         : of == "catch" ? "stack, where the exception was caught (the frames that it left are gone)\n"
+                         : "stack\n";
   std::size_t number = 0;
   for (const auto& each : *stack) {
     char prefix[16];

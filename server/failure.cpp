@@ -6,20 +6,17 @@
 #include <unwind.h>
 
 #include <algorithm>
+#include <array>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <new>
 #include <typeinfo>
 #include <utility>
 
 namespace molt::servers {
 
 namespace {
-
-_Unwind_Reason_Code add_frame(_Unwind_Context* at, void* to) {
-  auto& frames = *static_cast<std::vector<std::uintptr_t>*>(to);
-  const auto address = static_cast<std::uintptr_t>(_Unwind_GetIP(at));
-  if (address == 0 || frames.size() == failure_frames_max) return _URC_END_OF_STACK;
-  frames.push_back(address);
-  return _URC_NO_REASON;
-}
 
 /// The messages that the thread has taken of a server that it is draining; null: it is not.
 const draining* batch_of(const thread_record& me, const cell& held) noexcept {
@@ -39,7 +36,104 @@ std::uint64_t handled_by(const thread_record& me, const cell& held) noexcept {
   return held.handled.load(std::memory_order_relaxed) + (batch != nullptr ? batch->handled : 0);
 }
 
+// ---- Stacks
+
+/// A message while it is handled: tells it from all others of the thread.
+struct message_run {
+  const activation* in = nullptr;
+  std::uint64_t server = 0;
+  std::uint64_t handled = 0;  // by the server, before
+  friend bool operator==(const message_run&, const message_run&) = default;
+};
+
+message_run run_of(const thread_record& me, const activation& in) noexcept {
+  return {&in, in.context.self.bits, handled_by(me, engine::of(in).running(in))};
+}
+
+struct noted_throw {
+  const void* object = nullptr;  // an address, never looked at
+  message_run run;
+  std::size_t count = 0;
+  std::array<std::uintptr_t, failure_frames_max> stack{};
+};
+
+struct recent_throws {
+  std::array<noted_throw, failure_throws_max> all;
+  std::size_t next = 0;  // where the next one goes
+};
+
+// Made when a server's function throws for the first time on this thread.
+thread_local std::unique_ptr<recent_throws> throws;
+
+/// The frames from the throw outwards, as far as the activation: who called the server is found at the catch, too.
+struct throw_walk {
+  std::uintptr_t thrower;
+  std::uintptr_t end;  // the activation's address: it lies on this stack
+  noted_throw* to;
+  std::size_t own = 0;  // frames seen before the thrower's
+  bool begun = false;
+};
+constexpr std::size_t own_frames_max = 8;
+
+_Unwind_Reason_Code add_thrown(_Unwind_Context* at, void* with) {
+  auto& walk = *static_cast<throw_walk*>(with);
+  const auto address = static_cast<std::uintptr_t>(_Unwind_GetIP(at));
+  if (!walk.begun && address != walk.thrower) return ++walk.own < own_frames_max ? _URC_NO_REASON : _URC_END_OF_STACK;
+  walk.begun = true;
+  noted_throw& to = *walk.to;
+  if (address == 0 || to.count == to.stack.size() || _Unwind_GetCFA(at) >= walk.end) return _URC_END_OF_STACK;
+  to.stack[to.count++] = address;
+  return _URC_NO_REASON;
+}
+
+/// The frames at the catch; behind those of a throw only the ones that called the server.
+struct catch_walk {
+  std::uintptr_t begin;
+  std::vector<std::uintptr_t>* to;
+};
+
+_Unwind_Reason_Code add_caught(_Unwind_Context* at, void* with) {
+  const auto& walk = *static_cast<catch_walk*>(with);
+  const auto address = static_cast<std::uintptr_t>(_Unwind_GetIP(at));
+  if (address == 0 || walk.to->size() >= failure_frames_max) return _URC_END_OF_STACK;
+  if (_Unwind_GetCFA(at) >= walk.begin) walk.to->push_back(address);
+  return _URC_NO_REASON;
+}
+
+/// Where the exception that is being handled was thrown; null if that is not known.
+const noted_throw* throw_of_current(const message_run& run) noexcept {
+  const std::exception_ptr current = std::current_exception();
+  const void* object = nullptr;
+  static_assert(sizeof current == sizeof object, "the C++ ABI's exception_ptr points to the thrown object");
+  std::memcpy(&object, static_cast<const void*>(&current), sizeof object);
+  if (object == nullptr || throws == nullptr) return nullptr;
+  for (const noted_throw& each : throws->all)
+    if (each.object == object && each.run == run && each.count != 0) return &each;
+  return nullptr;
+}
+
 }  // namespace
+
+void note_exception_made(const void* object) noexcept {
+  if (detail::current_record == nullptr || detail::current_record->top() == nullptr || throws == nullptr) return;
+  for (noted_throw& each : throws->all)
+    if (each.object == object) each.object = nullptr;
+}
+
+void note_throw(const void* object, const void* thrower) noexcept {
+  const thread_record* const me = detail::current_record;
+  const activation* const in = me != nullptr ? me->top() : nullptr;
+  if (in == nullptr) return;
+  if (throws == nullptr) throws.reset(new (std::nothrow) recent_throws);
+  if (throws == nullptr) return;
+  note_exception_made(object);  // thrown before, and caught: at most one of each address
+  noted_throw& noted = throws->all[throws->next++ % failure_throws_max];
+  noted.object = object;
+  noted.run = run_of(*me, *in);
+  noted.count = 0;
+  throw_walk walk{reinterpret_cast<std::uintptr_t>(thrower), reinterpret_cast<std::uintptr_t>(in), &noted};
+  _Unwind_Backtrace(&add_thrown, &walk);
+}
 
 void note_thrown(molt_context* context, const char* in) noexcept {
   try {
@@ -49,8 +143,18 @@ void note_thrown(molt_context* context, const char* in) noexcept {
     if (const std::type_info* const type = abi::__cxa_current_exception_type(); type != nullptr)
       noted->exception = type->name();
     noted->stack.reserve(failure_frames_max);
-    _Unwind_Backtrace(&add_frame, &noted->stack);
-    this_thread().thrown = std::move(noted);
+    thread_record& me = this_thread();
+    const activation* const top = me.top();
+    catch_walk walk{0, &noted->stack};
+    const noted_throw* const thrown =
+        top != nullptr && &top->context == context ? throw_of_current(run_of(me, *top)) : nullptr;
+    if (thrown != nullptr) {
+      noted->stack.assign(thrown->stack.begin(), thrown->stack.begin() + static_cast<std::ptrdiff_t>(thrown->count));
+      noted->stack_from_throw = true;
+      walk.begin = reinterpret_cast<std::uintptr_t>(top);
+    }
+    _Unwind_Backtrace(&add_caught, &walk);
+    me.thrown = std::move(noted);
   } catch (...) {
     this_thread().thrown.reset();  // no memory for a report
   }
@@ -70,6 +174,7 @@ void engine::tell_failure(thread_record& me, cell& held, std::string_view why) {
     told.in = thrown->in;
     told.exception = thrown->exception;
     told.stack = thrown->stack;
+    told.stack_from_throw = thrown->stack_from_throw;
   }
   if (told.in == "init()") told.state = nullptr;
   told.queued = queue_length(me, held);

@@ -1,8 +1,17 @@
 // What is known of a server whose function has thrown, or that was running when its thread was stopped by a signal.
 //
 // Nothing is written down for it while all goes well: a call has no store to spare. So the message whose handler threw
-// is named by the thunk that caught (molt_host::threw), and the stack is that of the catch: the frames between it and
-// the throw are gone. Of messages handled before nothing is known, but of those that wait.
+// is named by the thunk that caught (molt_host::threw). By then the frames between it and the throw are gone: a program
+// that wants them has its __cxa_throw call note_throw, as molt-node does. Of messages handled before nothing is known,
+// but of those that wait.
+//
+//   thread's last throws   event                                              then
+//   -                      note_throw in a server's function                  kept with its stack; the oldest goes
+//   kept                   note_exception_made: another object of its address void
+//   kept                   the object reaches the thunk, of the same message  its stack is the failure's
+//
+// Invariants: what is told as the stack of a throw is that of the object which was caught, however often it was thrown
+// again and whatever else was thrown meanwhile; where that is not certain, the stack is told as the catch's.
 #pragma once
 
 #include "plugin/abi.h"
@@ -37,12 +46,14 @@ struct server_failure {
   std::uint64_t handled = 0;    ///< by this server, without the failed message
   std::vector<std::string> waiting;   ///< the first of those that wait, oldest first
   std::vector<caller> callers;        ///< the servers whose calls led here on this thread, nearest first
-  std::vector<std::uintptr_t> stack;  ///< return addresses from the catch outwards
+  std::vector<std::uintptr_t> stack;  ///< return addresses outwards from the throw, or from the catch
+  bool stack_from_throw = false;
 };
 
 inline constexpr std::size_t failure_messages_max = 16;  ///< of `waiting`
 inline constexpr std::size_t failure_callers_max = 16;
 inline constexpr std::size_t failure_frames_max = 64;
+inline constexpr std::size_t failure_throws_max = 4;  ///< kept for each thread: those thrown last
 
 /// What a thunk has told of the exception it caught.
 struct thrown_exception {
@@ -50,10 +61,17 @@ struct thrown_exception {
   std::string in;
   std::string exception;
   std::vector<std::uintptr_t> stack;
+  bool stack_from_throw = false;
 };
 
 /// molt_host::threw.
 void note_thrown(molt_context*, const char* in) noexcept;
+
+/// For a program's __cxa_throw, before it calls the next one: notes the stack if a server's function is running on this
+/// thread, and costs next to nothing otherwise. `thrower`: the return address of __cxa_throw.
+void note_throw(const void* object, const void* thrower) noexcept;
+/// For its __cxa_allocate_exception: memory for an exception has been given out, and what was there before is gone.
+void note_exception_made(const void* object) noexcept;
 
 /// A server whose function was running on a thread. Points into the runtime and the image.
 struct running_server {

@@ -22,7 +22,8 @@ class crashes : public testing::Test {
     write_file(folder() / "release.toml",
                "[release]\nname = \"box\"\nversion = \"9.0.0\"\n[[plugin]]\nname = \"crasher\"\nversion = \"1.0.0\"\n"
                "file = \"plugins/crasher.so\"\n[[server]]\nname = \"first\"\ntype = \"crasher.server\"\n"
-               "[[server]]\nname = \"second\"\ntype = \"crasher.server\"\n");
+               "[[server]]\nname = \"second\"\ntype = \"crasher.server\"\n" +
+                   throwers());
     fs::create_directories(folder() / "plugins");
     fs::copy_file(fixtures::crasher_1_0_0, folder() / "plugins/crasher.so");
     ASSERT_TRUE(box.start({"--release", folder().string(), "--restart-intensity", "100"}));
@@ -32,10 +33,17 @@ class crashes : public testing::Test {
   }
   [[nodiscard]] fs::path folder() const { return box.folder.path() / "box-9.0.0"; }
 
+  static std::string throwers() {
+    std::string text;
+    for (const char* const way : {"deep", "library", "again", "kept", "nested"})
+      text += std::string{"[[server]]\nname = \"thrower_"} + way + "\"\ntype = \"crasher.server\"\n";
+    return text;
+  }
+
   /// Has the node die, and waits for the next one; returns the report.
   std::string die(const std::string& call) {
     const auto before = box.node_pid();
-    (void)box.molt("call " + call);
+    EXPECT_NE(box.molt("call " + call).status, 0) << "nothing goes on behind the fault";
     EXPECT_TRUE(eventually([&] {
       const auto now = box.node_pid();
       return now > 0 && now != before && box.serves();
@@ -62,6 +70,62 @@ TEST_F(crashes, tells_which_server_threw_what_in_which_message_and_shows_no_secr
     return box.molt("crashes show latest").out.find("was running again within a second") != std::string::npos;
   })) << "the report is completed when the server's fate is known";
   EXPECT_EQ(box.molt("call first add by=1").out, "1\n");
+}
+
+TEST_F(crashes, show_the_stack_of_the_throw_whatever_was_thrown_and_caught_besides) {
+  struct throwing {
+    const char* way;
+    const char* what;
+    const char* from;  // a function in the stack
+    const char* not_from;
+  };
+  for (const auto& each : {throwing{"deep", "the first", "crasher::throws_first(", "crasher::throws_second("},
+                           throwing{"library", "basic_string::at", "crasher::throw_so(", "crasher::throws_first("},
+                           throwing{"again", "the first", "crasher::throws_first(", "crasher::throws_second("},
+                           throwing{"kept", "the first", "crasher::throws_first(", "crasher::throws_second("},
+                           throwing{"nested", "the second", "crasher::throws_second(", "crasher::throws_first("}}) {
+    SCOPED_TRACE(each.way);
+    // A server of its own each time: within a second its failures are counted, not reported.
+    const auto server = std::string{"thrower_"} + each.way;
+    EXPECT_EQ(box.molt("call " + server + " throw_in way=" + each.way).status, 5);
+    std::string shown;
+    ASSERT_TRUE(eventually([&] {
+      shown = box.molt("crashes show latest").out;
+      return shown.find(server) != std::string::npos;
+    }));
+    EXPECT_THAT(shown, AllOf(HasSubstr(each.what), HasSubstr("stack, where the exception was thrown\n"),
+                             HasSubstr(each.from), Not(HasSubstr(each.not_from)), HasSubstr("crasher::throw_so("),
+                             HasSubstr("call_thunk<crasher::server, crasher::throw_in>")));
+    // Behind the throw stands who called, once.
+    EXPECT_THAT(shown, AllOf(ContainsRegex("#0 .*(throw|terminate|crasher|libstdc)"), HasSubstr("molt::node::"),
+                             Not(ContainsRegex("note_thrown|__cxa_throw|caught_in"))));
+  }
+}
+
+TEST_F(crashes, say_so_where_only_the_stack_of_the_catch_is_known) {
+  EXPECT_EQ(box.molt("call first throw_in way=made").status, 5);
+  ASSERT_TRUE(eventually([&] { return box.molt("crashes show latest").status == 0; }));
+  EXPECT_THAT(box.molt("crashes show latest").out,
+              AllOf(HasSubstr("thrown      only made"), HasSubstr("where the exception was caught"),
+                    Not(HasSubstr("crasher::throws_second("))));
+}
+
+TEST_F(crashes, tell_each_signal_with_its_cause_server_message_and_stack) {
+  if (!node::can_catch_crashes()) GTEST_SKIP() << "a sanitizer reports these signals itself";
+  struct death {
+    const char* signal;
+    const char* what;
+    const char* in;
+  };
+  for (const auto& each :
+       {death{"SIGBUS", "SIGBUS at address 0x", "crasher::read_behind_the_end("},
+        death{"SIGFPE", "SIGFPE", "crasher::divide("}, death{"SIGILL", "SIGILL", "crasher::execute_nothing("},
+        death{"SIGTRAP", "SIGTRAP", "crasher::stop_at_a_breakpoint("}}) {
+    SCOPED_TRACE(each.signal);
+    EXPECT_THAT(die(std::string{"first die_of signal="} + each.signal),
+                AllOf(HasSubstr(each.what), HasSubstr("first (crasher.server 1.0.0"), HasSubstr("message     die_of"),
+                      HasSubstr(each.in), HasSubstr("call_thunk<crasher::server, crasher::die_of>")));
+  }
 }
 
 TEST_F(crashes, tells_what_was_running_when_a_signal_ended_the_node) {
