@@ -31,6 +31,14 @@ if(MOLT_SANITIZE)
   add_link_options(-fsanitize=${MOLT_SANITIZE})
 endif()
 
+# The same for what need not be fast: tests, their plugins, the tools. UndefinedBehaviorSanitizer's checks make the optimiser
+# take half of a compilation.
+add_library(molt_unhurried_options INTERFACE)
+target_link_libraries(molt_unhurried_options INTERFACE molt_options)
+if(MOLT_SANITIZE MATCHES "undefined")
+  target_compile_options(molt_unhurried_options INTERFACE -O0)
+endif()
+
 # molt_add_layer(name [INTERFACE] HEADERS ... SOURCES ... LINK ... LINK_PUBLIC ...)
 # The library molt_<name>, alias molt::<name>, linked to exactly the layers that cmake/layers.cmake allows it.
 function(molt_add_layer name)
@@ -62,22 +70,31 @@ function(molt_add_layer name)
   set_property(GLOBAL APPEND PROPERTY molt_installed_layers ${target})
 endfunction()
 
-# molt_add_test(name SOURCES ... LINK ... [LABELS ...] [TIMEOUT seconds])
-# A GoogleTest program whose cases are CTest tests named <name>.<suite>.<case>.
+# molt_add_test(name SOURCES ... LINK ... [LABELS ...] [TIMEOUT seconds] [COST seconds] [BUSY])
+# A GoogleTest program whose cases are CTest tests named <name>.<suite>.<case>. COST is about what its longest case takes when
+# that is many seconds: it begins before cheaper ones, so that no core waits for it at the end. BUSY: the program's own code,
+# not a library's or another process's, is what takes its time; it is optimised under every sanitizer.
 function(molt_add_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 test "" "TIMEOUT" "SOURCES;LINK;LABELS;DEFINITIONS;DEPENDS")
+  cmake_parse_arguments(PARSE_ARGV 1 test "BUSY" "TIMEOUT;COST" "SOURCES;LINK;LABELS;DEFINITIONS;DEPENDS")
   if(NOT test_TIMEOUT)
     set(test_TIMEOUT 120)
   endif()
+  if(NOT test_COST)
+    set(test_COST 0)
+  endif()
+  set(options molt_unhurried_options)
+  if(test_BUSY)
+    set(options molt_options)
+  endif()
   add_executable(${name} ${test_SOURCES})
-  target_link_libraries(${name} PRIVATE molt_options ${test_LINK} GTest::gmock GTest::gtest_main)
+  target_link_libraries(${name} PRIVATE ${options} ${test_LINK} GTest::gmock GTest::gtest_main)
   target_compile_definitions(${name} PRIVATE ${test_DEFINITIONS})
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")
   if(test_DEPENDS)
     add_dependencies(${name} ${test_DEPENDS})
   endif()
   gtest_discover_tests(${name} TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST
-                       PROPERTIES TIMEOUT ${test_TIMEOUT} LABELS "${test_LABELS}")
+                       PROPERTIES TIMEOUT ${test_TIMEOUT} COST ${test_COST} LABELS "${test_LABELS}")
 endfunction()
 
 # molt_add_fuzz_target(name SOURCES ... LINK ... [CORPUS folder])

@@ -3,7 +3,7 @@ find_package(spdlog REQUIRED)
 find_package(CLI11 REQUIRED)
 add_executable(molt-node molt_node.cpp molt_node_throws.cpp)
 target_compile_definitions(molt-node PRIVATE "MOLT_VERSION=\"${PROJECT_VERSION}\"")
-target_link_libraries(molt-node PRIVATE molt_options molt::node spdlog::spdlog CLI11::CLI11)
+target_link_libraries(molt-node PRIVATE molt_unhurried_options molt::node spdlog::spdlog CLI11::CLI11)
 # Plugins' throws come through ours (molt_node_throws.cpp).
 target_link_options(molt-node PRIVATE "LINKER:--export-dynamic-symbol=__cxa_throw"
                                       "LINKER:--export-dynamic-symbol=__cxa_allocate_exception")

@@ -340,10 +340,11 @@ TEST_F(node_process_test, is_as_small_after_64_mib_values_as_before) {
   round();
   std::this_thread::sleep_for(200ms);
   const auto after_one = node_->resident();
-  for (int i = 0; i < 8; ++i) round();
+  // Eight would tell a slow growth; a sanitizer's memory tells nothing.
+  for (int i = 0; i < (sanitized ? 1 : 8); ++i) round();
   std::this_thread::sleep_for(200ms);
   const auto after_many = node_->resident();
-  std::printf("resident: %zu KiB after one round, %zu KiB after nine\n", after_one, after_many);
+  std::printf("resident: %zu KiB after one round, %zu KiB after all\n", after_one, after_many);
   if (!sanitized) {
     EXPECT_LT(after_one, 40'000U);
     EXPECT_LT(after_many, after_one + 4096);

@@ -101,7 +101,8 @@ TEST_F(kv_node, ends_a_command_that_is_too_large) {
 TEST_F(kv_node, holds_back_a_client_that_does_not_read_its_replies) {
   const std::size_t before = memory_of(running().pid());
   constexpr std::size_t size = 4 * mib;
-  constexpr int times = 200;  // 800 MiB of replies
+  // 800 MiB of replies; where memory tells nothing, only more than sockets hold.
+  constexpr int times = KV_MEASURE_MEMORY ? 200 : 50;
   const std::string value(size, 'v');
   {
     client slow{running().port()};
