@@ -223,7 +223,8 @@ struct engine {
   std::size_t sweep(const std::function<bool()>& keep_going);
   bool offer(thread_record&, cell&, std::size_t& offered);
   void put_back_suspended(cell&);
-  void forget_old_releases(std::int64_t deadline_ns);
+  std::vector<switch_entry*> old_releases();
+  void forget(const std::vector<switch_entry*>&);
   result<void> suspend(molt_ref, std::int64_t timeout_ns);
   result<void> resume(molt_ref);
   void for_each(unsigned part, unsigned parts, const std::function<void(resting_server&)>&);

@@ -43,7 +43,7 @@ void engine::switch_to(std::shared_ptr<const servers::release> next) {
 }
 
 void engine::adopt(cell& held) {
-  // As long as an activation is under way, the release that is current in it stays alive (forget_old_releases).
+  // As long as an activation is under way, the release that is current in it stays alive (forget).
   for (;;) {
     const switch_entry* const entry = current_.load(std::memory_order_seq_cst);
     if (held.seen.load(std::memory_order_relaxed) == entry) return;
@@ -85,6 +85,7 @@ void engine::put_back_suspended(cell& held) {
 std::size_t engine::sweep(const std::function<bool()>& keep_going) {
   thread_record& me = this_thread();
   std::size_t offered = 0;
+  const auto old = old_releases();  // before the grace, which then is theirs as well
   bool graced = false;  // servers started by activations of before the switch: none is being started any more
   for (;;) {
     bool all = true;
@@ -102,18 +103,20 @@ std::size_t engine::sweep(const std::function<bool()>& keep_going) {
     if (!graced) graced = gate_.grace(steady_ns() + grace_slice_ns);
     if (!all) std::this_thread::sleep_for(between_rounds);
   }
-  forget_old_releases(steady_ns() + grace_slice_ns);
+  forget(old);
   return offered;
 }
 
-void engine::forget_old_releases(std::int64_t deadline_ns) {
+std::vector<switch_entry*> engine::old_releases() {
   std::vector<switch_entry*> old;
-  {
-    std::lock_guard lock{switches_mutex_};
-    for (auto& each : switches_)
-      if (&each != current_.load() && each.release != nullptr) old.push_back(&each);
-  }
-  if (old.empty() || !gate_.grace(deadline_ns)) return;
+  std::lock_guard lock{switches_mutex_};
+  for (auto& each : switches_)
+    if (&each != current_.load() && each.release != nullptr) old.push_back(&each);
+  return old;
+}
+
+// After a grace: an activation under way may be in such a release's adopt.
+void engine::forget(const std::vector<switch_entry*>& old) {
   std::vector<std::shared_ptr<const servers::release>> forgotten;  // destroyed without the lock
   std::lock_guard lock{switches_mutex_};
   for (switch_entry* const each : old) forgotten.push_back(std::exchange(each->release, nullptr));
@@ -197,7 +200,7 @@ result<void> engine::retire(const server_type& type, std::int64_t timeout_ns) {
     if (steady_ns() >= deadline) return error{reason::busy, subject + " is still used by " + user};
     std::this_thread::sleep_for(std::chrono::milliseconds{1});
   }
-  forget_old_releases(steady_ns() + grace_slice_ns);
+  if (const auto old = old_releases(); !old.empty() && gate_.grace(steady_ns() + grace_slice_ns)) forget(old);
   std::shared_ptr<const server_type> forgotten;
   std::lock_guard lock{types_mutex_};
   const auto found = types_.find(&type);

@@ -126,6 +126,33 @@ TEST(switching, lets_an_old_release_go_after_the_sweep) {
   EXPECT_TRUE(old.expired());
 }
 
+// A server may be busy all the time, with messages begun after the switch.
+TEST(switching, lets_an_old_release_go_while_handlers_of_the_next_one_run) {
+  worker_runtime run;
+  const auto ref = run.start("a");
+  std::weak_ptr<test_release> old;
+  {
+    auto between = std::make_shared<test_release>([](resting_server&) {});
+    old = between;
+    run.on.switch_to(between);
+  }
+  run.on.switch_to(std::make_shared<test_release>([](resting_server&) {}));
+  latch gate;
+  std::thread busy;
+  int asked = 0;
+  run.on.sweep([&] {
+    if (++asked == 3) {  // the server has been offered, and what was under way before has ended
+      busy = std::thread{[&] { call(run.on, ref, worker::hold{bits(gate)}); }};
+      gate.wait_for(1);
+    }
+    return true;
+  });
+  EXPECT_GE(asked, 3);
+  EXPECT_TRUE(old.expired());
+  gate.open = true;
+  busy.join();
+}
+
 // The property that makes the switch a switch: a call that begins after switch_to has returned is not answered by old
 // code.
 TEST(switching, no_message_is_begun_by_old_code_after_the_store) {
