@@ -364,6 +364,11 @@ void switcher::run_atomic(attempt& now) {
   });
   rest.reset();
   now.report.at_rest = clock::now() - asked;
+  {
+    // Some servers have had its types, which the runtime therefore keeps until they are retired.
+    const std::scoped_lock lock{mutex_};
+    left_.push_back(now.to);
+  }
   now.report.servers_migrated = now.image->adopted();  // those not reverted: none
   now.report.servers_failed = now.image->failed();
   now.report.failures = now.image->failures();

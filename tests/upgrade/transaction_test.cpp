@@ -319,10 +319,12 @@ TEST_F(running_box, refuses_to_drop_a_type_with_living_servers) {
   EXPECT_THAT(upgrade(fixtures::shared_1_0_0).problems, ElementsAre(HasSubstr("counter.server is gone")));
 }
 
-TEST_F(running_box, lets_go_of_a_failed_release_by_itself) {
+TEST_P(transaction, lets_go_of_a_failed_release_by_itself) {
   start(fixtures::counter_1_0_0);
   counters(20);
-  ASSERT_EQ(upgrade(fixtures::counter_2_0_1_throwing).result, phase::rolled_back);
+  auto patient = chosen();
+  patient.collect_timeout = 30s;
+  ASSERT_EQ(upgrade(fixtures::counter_2_0_1_throwing, patient).result, phase::rolled_back);
   const auto mapped = loader::images();
   EXPECT_TRUE(std::none_of(mapped.begin(), mapped.end(), [](const auto& image) {
     return image.plugin == "counter 2.0.1" && (unloads || image.resident_because.empty());
