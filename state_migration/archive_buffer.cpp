@@ -38,6 +38,16 @@ molt_source archive_buffer::source() const noexcept {
 
 void archive_buffer::clear() noexcept { base_.sink.cursor = begin_; }
 
+void archive_buffer::shrink() noexcept {
+  const std::size_t used = bytes().size();
+  if (used == 0) return;
+  auto* const moved = static_cast<char*>(std::realloc(begin_, used));
+  if (moved == nullptr) return;
+  begin_ = moved;
+  base_.sink.cursor = moved + used;
+  base_.sink.end = base_.sink.cursor;
+}
+
 int archive_buffer::grow(molt_sink* sink, std::size_t more) noexcept {
   auto& self = *reinterpret_cast<owned_sink*>(sink)->owner;
   MOLT_ASSERT(sink == &self.base_.sink);

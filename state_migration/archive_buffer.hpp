@@ -25,6 +25,8 @@ class archive_buffer {
   [[nodiscard]] std::string_view bytes() const noexcept;
   [[nodiscard]] molt_source source() const noexcept;
   void clear() noexcept;
+  /// Gives back what is reserved beyond what was written: for buffers that are kept by the thousand.
+  void shrink() noexcept;
 
   /// Writes one object; the buffer holds it afterwards. Returns a molt_status.
   int save(const molt_schema&, const void* object, molt_text& error) noexcept;

@@ -154,6 +154,7 @@ bool transformation::prepare_undo(const transformation_settings& settings) {
     fail("archive of " + path_->from.name + " before the hook", what_went_wrong(status, text), false);
     return false;
   }
+  before_->shrink();  // mode atomic keeps one for each server until all have moved
   spare_ = allocate_storage(schema);
   if (spare_ == nullptr) throw std::bad_alloc{};
   return true;

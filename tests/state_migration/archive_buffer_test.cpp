@@ -20,6 +20,18 @@ TEST(archive_buffer, keeps_what_is_written_while_it_grows) {
   EXPECT_TRUE(buffer.bytes().empty());
 }
 
+TEST(archive_buffer, shrinks_to_what_it_holds_and_grows_again) {
+  archive_buffer buffer;
+  buffer.shrink();
+  ASSERT_EQ(handmade::put(&buffer.sink(), "12345678", 8), MOLT_OK);
+  EXPECT_GT(buffer.sink().end, buffer.sink().cursor);
+  buffer.shrink();
+  EXPECT_EQ(buffer.sink().end, buffer.sink().cursor);
+  EXPECT_EQ(buffer.bytes(), "12345678");
+  ASSERT_EQ(handmade::put(&buffer.sink(), "9", 1), MOLT_OK);
+  EXPECT_EQ(buffer.bytes(), "123456789");
+}
+
 TEST(archive_buffer, stops_at_its_bound_and_keeps_what_it_has) {
   archive_buffer buffer{10};
   ASSERT_EQ(handmade::put(&buffer.sink(), "12345678", 8), MOLT_OK);
