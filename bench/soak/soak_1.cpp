@@ -1,0 +1,2 @@
+#define SOAK 1
+#include "servers.hpp"

@@ -1,0 +1,2 @@
+#define SOAK 2
+#include "servers.hpp"

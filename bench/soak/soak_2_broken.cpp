@@ -1,0 +1,3 @@
+#define SOAK 2
+#define SOAK_BROKEN
+#include "servers.hpp"

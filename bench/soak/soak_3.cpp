@@ -1,0 +1,2 @@
+#define SOAK 3
+#include "servers.hpp"
