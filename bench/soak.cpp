@@ -35,6 +35,7 @@ using namespace soak;
 /// Longer than calls and operations may take by their own deadlines, on a machine that has no time for them too.
 constexpr std::chrono::seconds stuck_after{600};
 constexpr std::chrono::seconds progress_every{10};
+constexpr double longest_lasts = 2.4;  // changes of release
 constexpr double mib = 1024.0 * 1024.0;
 
 struct settings {
@@ -195,7 +196,9 @@ int run(const settings& chosen) {
                chosen.servers, chosen.seconds, chosen.every);
   verdict judge;
   box under_test{chosen.servers, judge};
-  clients senders{under_test, judge, chosen.seed + 1};
+  const auto longest = std::max<std::chrono::nanoseconds>(
+      100ms, std::chrono::nanoseconds{static_cast<std::int64_t>(chosen.every * longest_lasts * 1e9)});
+  clients senders{under_test, judge, chosen.seed + 1, longest};
   footprints footprint_of;
   upgrades done;
   done.last_ns = now_ns();

@@ -33,10 +33,11 @@ void count(std::atomic<std::uint64_t>& what, std::uint64_t by = 1) { what.fetch_
 
 std::int64_t now_ns() noexcept { return std::chrono::steady_clock::now().time_since_epoch().count(); }
 
-clients::clients(box& under_test, verdict& judge, std::uint64_t seed)
+clients::clients(box& under_test, verdict& judge, std::uint64_t seed, nanoseconds longest)
     : box_{under_test},
       verdict_{judge},
       seed_{seed},
+      longest_{longest},
       accounts_(under_test.accounts().size()),
       crashes_(under_test.workers()) {}
 
@@ -202,7 +203,8 @@ void clients::forward_on(random_source& random) {
 // Most are short; some last over an upgrade or two.
 void clients::set_timer(mixed& me, random_source& random) {
   const auto account = any_account(random);
-  const auto delay = random() % 20 == 0 ? between(random, 1s, 12s) : between(random, 1ms, 1s);
+  const auto delay =
+      random() % 20 == 0 ? between(random, longest_ / 12, longest_) : between(random, 1ms, longest_ / 12);
   const auto done = timed_call(box_.accounts()[account], arm{delay});
   if (!done.ok()) return;
   if (done.reply == 0) return verdict_.fail("account %zu got no timer", account);
@@ -241,7 +243,7 @@ void clients::hold_call(random_source& random, bool long_ones) {
                            static_cast<unsigned long long>(done.reply), static_cast<unsigned long long>(value * 3 + 1));
     return count(sent_.held);
   }
-  const auto delay = long_ones ? between(random, 1s, 7s) : between(random, 100us, 20ms);
+  const auto delay = long_ones ? between(random, longest_ / 12, longest_ / 2) : between(random, 100us, 20ms);
   const auto begun = now_ns();
   const auto done = call(box_.on(), to, hold{delay, value});
   if (!done.ok() || done.reply != value)

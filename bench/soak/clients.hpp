@@ -60,7 +60,8 @@ struct totals {
 /// Ownership: borrows the box and the verdict. Threading: the owner's thread; the clients are threads of its own.
 class clients {
  public:
-  clients(box&, verdict&, std::uint64_t seed);
+  /// `longest`: of timers and of answers that are waited for, to last over some changes of release.
+  clients(box&, verdict&, std::uint64_t seed, std::chrono::nanoseconds longest);
   ~clients() { stop(); }
   clients(const clients&) = delete;
   clients& operator=(const clients&) = delete;
@@ -122,6 +123,7 @@ class clients {
   box& box_;
   verdict& verdict_;
   const std::uint64_t seed_;
+  const std::chrono::nanoseconds longest_;
   totals sent_;
   std::vector<expected> accounts_;
   std::vector<crash_count> crashes_;  // of each worker
