@@ -38,6 +38,7 @@ result<void> box::implementation::start(const std::filesystem::path& release_fol
   switcher_ = std::make_unique<upgrade::switcher>(*runtime_);
   switcher_->start(release.content);
   report_for(release.facts);
+  record_as({}, release.facts.manifest, recorded::later);
   MOLT_CHECK(supervisor_->start(supervisor_spec_of(release.facts.manifest)));
   current_ = std::move(release.facts);
   return start_listeners(current_.manifest, std::move(sockets));
@@ -80,8 +81,7 @@ void box::implementation::hear_exit(const servers::exit_event& event) {
 void box::implementation::report_failures() {
   if (options_.crash_folder.empty()) return;
   reporter_ = std::make_unique<crash_reporter>(crash_reporter::surroundings{
-      options_.crash_folder, [this](const std::string& name) { return runtime_->lookup(name); },
-            options_.log});
+      options_.crash_folder, [this](const std::string& name) { return runtime_->lookup(name); }, options_.log});
   runtime_->on_failure([this](const servers::server_failure& told) { reporter_->note(told); });
 }
 

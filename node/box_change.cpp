@@ -214,6 +214,7 @@ result<upgrade::report> box::implementation::run(change change) {
       return report;
     }
     remember(change);
+    record_as(change.from.manifest, change.to.manifest, recorded::now_too);
     finish_supervision(change, *report);
     apply_listeners(change, *report);
     return report;
@@ -242,6 +243,7 @@ void box::implementation::announce_connection_types(const change& change) {
 
 /// Listeners as they were; supervision has not changed, or went back with the switch.
 void box::implementation::restore(const change& change) {
+  record_as(change.to.manifest, change.from.manifest, recorded::later);
   for (const auto& entry : change.from.manifest.listeners) (void)plane_->change(listener_settings_of(entry));
 }
 
@@ -256,9 +258,32 @@ void box::implementation::remember(const change& change) {
   report_for(current_);
 }
 
+/// Only where the two releases differ: else what an operator has asked for stays.
+void box::implementation::record_as(const releases::manifest& before, const releases::manifest& next, recorded which) {
+  constexpr std::chrono::seconds patience{1};
+  std::map<std::string, servers::recording> was;
+  for (const auto& each : before.servers)
+    if (each.record_messages != 0) was[each.name] = recording_of(each);
+  std::map<std::string, servers::recording> changed;
+  for (const auto& each : next.servers) {
+    const auto old = was.extract(each.name);
+    const auto now = recording_of(each);
+    if (now != (old.empty() ? servers::recording{} : old.mapped())) changed[each.name] = now;
+  }
+  for (const auto& [name, gone] : was) changed[name] = {};
+  for (const auto& [name, now] : changed) {
+    runtime_->record_named(name, now);
+    const molt_ref runs = which == recorded::now_too ? runtime_->lookup(name) : molt_ref{};
+    if (runs.bits == 0) continue;
+    if (const auto done = runtime_->record(runs, now, patience); !done)
+      options_.log(MOLT_LOG_WARNING, name + ": what is recorded of it has not changed: " + done.error().text());
+  }
+}
+
 /// Added servers start with the switch, and end before it is taken back.
 void box::implementation::follow_switch(change& change) {
   change.settings.switched = [this, &change]() -> result<void> {
+    record_as(change.from.manifest, change.to.manifest, recorded::later);
     if (auto begun = supervisor_->begin_update(supervisor_spec_of(change.to.manifest)); !begun)
       return std::move(begun).error().with("a server of " + change.to.id() + " did not start");
     change.supervision_begun = true;

@@ -74,6 +74,9 @@ class box::implementation {
   void follow_switch(change&);
   void finish_supervision(const change&, upgrade::report&);
   void remember(const change&);
+  /// What of servers is recorded: those that will start, or also those that run.
+  enum class recorded { later, now_too };
+  void record_as(const releases::manifest& before, const releases::manifest& next, recorded which);
   void begin(std::string to);
   void end(std::optional<upgrade::report>);
 

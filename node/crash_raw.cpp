@@ -98,6 +98,8 @@ class reader {
   [[nodiscard]] bool take(std::string_view key, words& in) {
     if (key == "server") return take_server(in);
     if (key == "handler") return take_handler(in);
+    if (key == "recorded") return !read_.servers.empty() && (read_.servers.back().recorded = true);
+    if (key == "last") return take_last(in);
     if (key == "frame") {
       read_.frames.emplace_back();
       return read_.frames.size() <= crash_raw_frames_max && in.number(read_.frames.back(), 16);
@@ -139,6 +141,14 @@ class reader {
     return in.number(made.address, 16) && in.text(made.message);
   }
 
+  [[nodiscard]] bool take_last(words& in) {
+    if (read_.servers.empty() || !read_.servers.back().recorded || ++messages_ > crash_raw_messages_max) return false;
+    auto& made = read_.servers.back().last.emplace_back();
+    return in.number(made.at_ns) && in.number(made.took_ns) && in.text(made.kind) && in.number(made.status) &&
+           in.text(made.message) && made.at_ns >= 0 && made.at_ns / 1'000'000'000 <= seconds_max &&
+           (made.kind == "call" || made.kind == "cast" || made.kind == "data");
+  }
+
   [[nodiscard]] bool take_image(words& in) {
     if (read_.images.size() == crash_raw_images_max) return false;
     auto& made = read_.images.emplace_back();
@@ -149,6 +159,7 @@ class reader {
   crash_raw read_;
   std::size_t number_ = 0;
   std::size_t handlers_ = 0;
+  std::size_t messages_ = 0;
 };
 
 }  // namespace

@@ -9,6 +9,8 @@
 //   folder <path>                                    of the release
 //   text <what std::terminate was called for>
 //   server <reference> <queued> <handled> <type> <version> <name>
+//   recorded                                         the server before: what it handled last follows
+//   last <at> <took> <call|cast|data> <status> <message>  oldest first; nanoseconds, since the Unix epoch and long
 //   handler <address> <message>                      of the server before
 //   frame <address>                                  the innermost first
 //   omitted <frames>                                 between the frames before and those behind
@@ -34,6 +36,7 @@ namespace molt::node {
 inline constexpr std::size_t crash_raw_size_max = 256 * 1024;
 inline constexpr std::size_t crash_raw_servers_max = 16;
 inline constexpr std::size_t crash_raw_handlers_max = 1024;  ///< of all servers
+inline constexpr std::size_t crash_raw_messages_max = 1024;  ///< of all servers
 inline constexpr std::size_t crash_raw_frames_max = 128;
 inline constexpr std::size_t crash_raw_images_max = 512;
 
@@ -51,6 +54,13 @@ struct crash_raw {
     std::uint64_t address = 0;
     std::string message;
   };
+  struct handled_message {
+    std::int64_t at_ns = 0;
+    std::int64_t took_ns = 0;
+    std::string kind;
+    int status = 0;
+    std::string message;
+  };
   struct server {
     std::uint64_t ref = 0;
     std::uint64_t queued = 0;
@@ -58,6 +68,8 @@ struct crash_raw {
     std::string type;
     std::string version;
     std::string name;
+    bool recorded = false;
+    std::vector<handled_message> last;  ///< oldest first
     std::vector<handler> handlers;
   };
 

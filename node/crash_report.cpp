@@ -1,6 +1,7 @@
 #include "node/crash_report.hpp"
 
 #include "node/json_codec.hpp"
+#include "node/server_api.hpp"
 #include "node/symbolizer.hpp"
 #include "server/server_type.hpp"
 #include "state_migration/archive_buffer.hpp"
@@ -116,6 +117,31 @@ json::object report_begin(const char* kind, std::int64_t seconds, std::int64_t n
           {"kind", kind},
           {"time", time_text(seconds, nanoseconds)},
           {"release", release.empty() ? json::value(nullptr) : json::value(printable(release))}};
+}
+
+json::object last_object(std::int64_t at_ns, std::int64_t took_ns, std::string_view kind, int status,
+                         const std::string& message) {
+  return {{"at", utc_text(std::chrono::nanoseconds{at_ns}, true)},
+          {"kind", kind},
+          {"message", printable(message)},
+          {"status", status_text(status)},
+          {"took_ns", took_ns}};
+}
+
+json::value last_messages(const servers::server_failure& told) {
+  if (!told.recorded) return nullptr;
+  json::array all;
+  for (const auto& each : told.last)
+    all.push_back(last_object(each.at.count(), each.took.count(), kind_text(each.kind), each.status, each.message));
+  return all;
+}
+
+json::value last_messages(const crash_raw::server& server) {
+  if (!server.recorded) return nullptr;
+  json::array all;
+  for (const auto& each : server.last)
+    all.push_back(last_object(each.at_ns, each.took_ns, each.kind, each.status, each.message));
+  return all;
 }
 
 /// The function that `in` names.
@@ -236,6 +262,7 @@ json::object report_of(const failed_server& failed, const std::string& release,
   server["queued"] = failed.told.queued;
   server["handled"] = failed.told.handled;
   server["waiting"] = names(failed.told.waiting);
+  server["last_messages"] = last_messages(failed.told);
   made["server"] = std::move(server);
   json::array callers;
   for (const auto& each : failed.told.callers)
@@ -279,6 +306,7 @@ json::object report_of(const crash_raw& raw, const std::vector<std::filesystem::
       server["message"] = printable(message);
     server["queued"] = each.queued;
     server["handled"] = each.handled;
+    server["last_messages"] = last_messages(each);
     servers.push_back(std::move(server));
   }
   made["server"] = nullptr;

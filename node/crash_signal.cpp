@@ -53,11 +53,13 @@ constexpr std::size_t frames_first = 64;  // from the innermost outwards
 constexpr std::size_t frames_last = 32;   // from the outermost inwards
 constexpr std::size_t frames_walked_max = 1'000'000;
 constexpr std::size_t handlers_of_server_max = 64;
+constexpr std::size_t messages_of_server_max = 64;  // of those it handled last
 constexpr std::uint64_t stack_span_max = std::uint64_t{64} << 20U;
 constexpr std::size_t word_max = 1024;  // bytes of a text that are written
 
 static_assert(frames_first + frames_last <= crash_raw_frames_max);
 static_assert(handlers_of_server_max * crash_raw_servers_max <= crash_raw_handlers_max);
+static_assert(messages_of_server_max * crash_raw_servers_max <= crash_raw_messages_max);
 
 // ---- Writing lines
 
@@ -224,11 +226,32 @@ const void* address_of(Function function) noexcept {
   return reinterpret_cast<const void*>(function);
 }
 
+const char* kind_text(servers::message_kind kind) noexcept {
+  switch (kind) {
+    case servers::message_kind::call:
+      return " call";
+    case servers::message_kind::cast:
+      return " cast";
+    case servers::message_kind::data:
+      return " data";
+  }
+  return " call";
+}
+
+void write_last(const servers::recorded_message& each, void* /*with*/) {
+  lines.key("last").number(each.at.count()).number(each.took.count()).key(kind_text(each.kind)).number(each.status);
+  lines.text(each.message).end();
+}
+
 void write_server(const servers::running_server& found, void* /*with*/) {
   const molt_server_type& type = found.type->abi();
   lines.key("server").count(found.ref.bits).count(found.queued).count(found.handled);
   lines.text(found.type->name()).text(found.type->version());
   lines.text(found.name != nullptr ? std::string_view{*found.name} : std::string_view{}).end();
+  if (found.record != nullptr) {
+    lines.key("recorded").end();
+    servers::visit_last_messages(found, &write_last, nullptr, messages_of_server_max);
+  }
   for (std::size_t i = 0; i < type.handler_count && i < handlers_of_server_max - 4; ++i)
     write_handler(address_of(type.handlers[i].handle), type.handlers[i].message->name);
   write_handler(address_of(type.init), "init()");

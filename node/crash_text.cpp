@@ -58,6 +58,32 @@ std::string joined(const json::value& from) {
   return out;
 }
 
+std::string duration_text(std::int64_t nanoseconds) {
+  const auto count = static_cast<double>(nanoseconds);
+  char text[32];
+  if (nanoseconds < 1'000'000)
+    std::snprintf(text, sizeof text, "%.1f us", count / 1e3);
+  else
+    std::snprintf(text, sizeof text, "%.1f ms", count / 1e6);
+  return text;
+}
+
+/// What the server handled before.
+void add_last_messages(std::string& out, const json::value& server) {
+  const auto* const last = member(server, "last_messages").if_array();
+  if (last == nullptr)
+    return line(out, "last",
+                "its messages are not recorded: record_messages = 16 in its [[server]] of release.toml, or "
+                "molt record SERVER 16, keeps the last ones");
+  if (last->empty()) return line(out, "last", "it has handled no message since it is recorded");
+  out += "last messages, the oldest first\n";
+  for (const auto& each : *last) {
+    const auto took = member(each, "took_ns");
+    out += "  " + text(each, "at") + "  " + text(each, "kind") + "  " + text(each, "message") + "  " +
+           text(each, "status") + "  " + duration_text(took.is_int64() ? took.get_int64() : 0) + '\n';
+  }
+}
+
 void add_server(std::string& out, const json::value& report) {
   const auto& server = member(report, "server");
   if (!server.is_object()) {
@@ -138,6 +164,7 @@ std::string text_of_report(const json::object& given) {
     line(out, "state", text(report, "state"));
   if (const auto* const complete = member(report, "complete").if_bool(); complete != nullptr && !*complete)
     line(out, "note", "the process died before this report was whole");
+  if (const auto& server = member(report, "server"); server.is_object()) add_last_messages(out, server);
   add_stack(out, report);
   return out;
 }

@@ -1,6 +1,7 @@
 #include "node/release_setup.hpp"
 
 #include "loader/inspection.hpp"
+#include "server/watches.hpp"
 
 #include <algorithm>
 #include <memory>
@@ -138,6 +139,13 @@ result<inspected_release> inspect_release_folder(const std::filesystem::path& fo
 
 servers::supervisor_spec supervisor_spec_of(const releases::manifest& manifest) {
   return spec_below(manifest, {}, manifest.supervisor);
+}
+
+static_assert(releases::recorded_servers_max <= servers::watched_max &&
+              releases::record_messages_limit <= servers::recorded_messages_max &&
+              releases::record_payload_bytes_limit <= servers::recorded_payload_bytes_max);
+servers::recording recording_of(const releases::server_entry& entry) noexcept {
+  return {entry.record_messages, entry.record_payload_bytes};
 }
 
 listener_settings listener_settings_of(const releases::listener_entry& entry) {

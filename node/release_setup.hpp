@@ -43,6 +43,8 @@ struct inspected_release {
 
 /// The tree of the manifest: children in the order of the file, whether servers or supervisors.
 [[nodiscard]] servers::supervisor_spec supervisor_spec_of(const releases::manifest&);
+/// What is to be kept of a server's last messages.
+[[nodiscard]] servers::recording recording_of(const releases::server_entry&) noexcept;
 [[nodiscard]] listener_settings listener_settings_of(const releases::listener_entry&);
 /// The server types that the manifest starts: supervised, also by dynamic supervisors, and listening.
 [[nodiscard]] std::vector<std::string> types_started_by(const releases::manifest&);

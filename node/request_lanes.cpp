@@ -34,6 +34,7 @@ request_lane lane_of(const http_request& asked) noexcept {
   if (path.size() == servers.size()) return request_lane::prompt;
   const auto verb = path.substr(path.rfind('/') + 1);
   const bool prompt =
+      (reads && verb == "record") ||
       std::find(never_wait_for_a_server.begin(), never_wait_for_a_server.end(), verb) != never_wait_for_a_server.end();
   return prompt ? request_lane::prompt : request_lane::waiting;
 }

@@ -180,6 +180,24 @@ result<http_response> get_trace(servers::runtime& runtime, molt_ref server, cons
                {"events", std::move(events)}});
 }
 
+result<http_response> get_record(servers::runtime& runtime, molt_ref server, const http_request&) {
+  MOLT_TRY(const auto now, runtime.status(server));
+  json::array last;
+  if (const auto kept = runtime.last_messages(server))
+    for (const auto& each : *kept) last.push_back(object_of(each));
+  return body({{"ref", server.bits}, {"messages", now.info.recorded}, {"last", std::move(last)}});
+}
+
+result<http_response> post_record(servers::runtime& runtime, molt_ref server, const http_request& asked) {
+  MOLT_TRY(request_body given, request_body::of(asked));
+  MOLT_TRY(const std::int64_t messages, given.number("messages", 0, servers::recorded_messages_max));
+  MOLT_TRY(const std::int64_t bytes, given.number("payload_bytes", 0, servers::recorded_payload_bytes_max));
+  MOLT_CHECK(given.nothing_else());
+  MOLT_CHECK(runtime.record(server,
+                            {static_cast<std::size_t>(messages), static_cast<std::size_t>(messages == 0 ? 0 : bytes)}));
+  return body(about(runtime, server));
+}
+
 struct route {
   std::string_view verb;
   std::string_view method;
@@ -188,7 +206,8 @@ struct route {
 constexpr route routes[] = {
     {"status", "GET", get_status},     {"state", "GET", get_state},     {"state", "PUT", put_state},
     {"suspend", "POST", post_suspend}, {"resume", "POST", post_resume}, {"watch", "POST", post_watch},
-    {"unwatch", "POST", post_unwatch}, {"trace", "GET", get_trace},
+    {"unwatch", "POST", post_unwatch}, {"trace", "GET", get_trace},     {"record", "GET", get_record},
+    {"record", "POST", post_record},
 };
 
 http_response wrong_method(const http_request& asked, const std::string& expected) {

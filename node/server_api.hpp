@@ -6,6 +6,8 @@
 //   PUT  /v1/servers/S/state                        replaces it
 //   POST /v1/servers/S/suspend, resume, watch, unwatch
 //   GET  /v1/servers/S/trace?after=N                what a watched server has handled
+//   POST /v1/servers/S/record                       keeps its last messages
+//   GET  /v1/servers/S/record                       those that are kept, without their payloads
 //
 // S is a name or, where nobody has that name, the number of a reference. It ends at the last slash, so that a name may
 // hold slashes.
@@ -50,6 +52,8 @@ struct shown_state {
 [[nodiscard]] boost::json::object object_of(const servers::server_info&);
 [[nodiscard]] boost::json::object object_of(const servers::duration_histogram&);
 [[nodiscard]] boost::json::object object_of(const servers::trace_event&);
+[[nodiscard]] boost::json::object object_of(const servers::recorded_message&);
+[[nodiscard]] std::string_view kind_text(servers::message_kind) noexcept;
 /// "2026-01-31T12:00:00Z", with microseconds if `precise`.
 [[nodiscard]] std::string utc_text(std::chrono::nanoseconds since_epoch, bool precise);
 /// A molt_status as in "no_such_server".

@@ -59,7 +59,8 @@ json::object object_of(const servers::server_info& server) {
           {"queued_most", server.queued_most},
           {"handled", server.handled},
           {"started_at", utc_text(server.started_at, false)},
-          {"watched", server.watched}};
+          {"watched", server.watched},
+          {"recorded", server.recorded}};
 }
 
 json::object object_of(const servers::duration_histogram& times) {
@@ -73,14 +74,32 @@ json::object object_of(const servers::duration_histogram& times) {
           {"buckets", std::move(buckets)}};
 }
 
+std::string_view kind_text(servers::message_kind kind) noexcept {
+  switch (kind) {
+    case servers::message_kind::call:
+      return "call";
+    case servers::message_kind::cast:
+      return "cast";
+    case servers::message_kind::data:
+      return "data";
+  }
+  return "call";
+}
+
+/// Its payload may be secret: only how large it is.
+json::object object_of(const servers::recorded_message& handled) {
+  return {{"at", utc_text(handled.at, true)},
+          {"kind", kind_text(handled.kind)},
+          {"message", handled.message},
+          {"status", status_text(handled.status)},
+          {"took_ns", handled.took.count()},
+          {"payload_bytes", handled.has_payload ? json::value(handled.payload.size()) : json::value(nullptr)}};
+}
+
 json::object object_of(const servers::trace_event& event) {
-  using servers::message_kind;
-  const char* const kind = event.kind == message_kind::call   ? "call"
-                           : event.kind == message_kind::cast ? "cast"
-                                                              : "data";
   return {{"number", event.number},
           {"at", utc_text(event.at, true)},
-          {"kind", kind},
+          {"kind", kind_text(event.kind)},
           {"message", event.message},
           {"from", event.from.empty() ? json::value(nullptr) : json::value(event.from)},
           {"status", status_text(event.status)},

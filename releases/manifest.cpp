@@ -359,7 +359,8 @@ class manifest_reader {
     entry.line = t.line();
     entry.name = t.required_name("name");
     t.set_name(entry.name);
-    t.only({"name", "type", "supervisor", "restart", "shutdown_ms", "arguments"});
+    t.only({"name", "type", "supervisor", "restart", "shutdown_ms", "record_messages", "record_payload_bytes",
+            "arguments"});
     entry.at = t.at();
     entry.type = t.required_name("type");
     type_has_plugin(t, "type", entry.type);
@@ -367,12 +368,24 @@ class manifest_reader {
     check_supervisor(t, "supervisor", entry.supervisor);
     entry.restart = restart_of(t, entry.restart);
     entry.shutdown = t.shutdown("shutdown_ms", entry.shutdown);
+    recorded(t, entry);
     entry.arguments = t.arguments("arguments");
     if (const auto other = supervisor_lines_.find(entry.name); other != supervisor_lines_.end())
       t.fail_at("name", "duplicate name " + quoted(entry.name) + ", first on line " + std::to_string(other->second) +
                             ", of a supervisor");
     unique(t, server_names_, "name", entry.name, entry.line);
     result_.servers.push_back(std::move(entry));
+  }
+
+  void recorded(manifest_table& t, server_entry& entry) {
+    entry.record_messages = static_cast<std::uint32_t>(t.integer("record_messages", 0, 0, record_messages_limit));
+    entry.record_payload_bytes =
+        static_cast<std::uint32_t>(t.integer("record_payload_bytes", 0, 0, record_payload_bytes_limit));
+    if (entry.record_payload_bytes != 0 && entry.record_messages == 0)
+      t.fail_at("record_payload_bytes", "\"record_payload_bytes\" without \"record_messages\" keeps nothing");
+    if (entry.record_messages != 0 && ++recorded_servers_ > recorded_servers_max)
+      t.fail_at("record_messages",
+                "\"record_messages\": more than " + std::to_string(recorded_servers_max) + " servers have it");
   }
 
   void listener(manifest_table& t) {
@@ -444,6 +457,7 @@ class manifest_reader {
   first_lines server_names_;
   first_lines listener_names_;
   first_lines addresses_;
+  std::size_t recorded_servers_ = 0;
 };
 
 /// Every component of `path` below `folder` is what it seems: no link leads elsewhere, and the last is a regular file.

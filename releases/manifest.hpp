@@ -35,6 +35,9 @@ inline constexpr std::size_t path_bytes_max = 1024;
 inline constexpr std::size_t key_dots_max = 8;  ///< a.b.c = 1 has two
 inline constexpr std::uint32_t connections_limit = 1'000'000;
 inline constexpr std::uint32_t children_limit = 4'000'000;  ///< of a dynamic supervisor
+inline constexpr std::uint32_t record_messages_limit = 1024;
+inline constexpr std::uint32_t record_payload_bytes_limit = 16U << 20U;
+inline constexpr std::size_t recorded_servers_max = 48;  ///< those with record_messages
 inline constexpr std::chrono::milliseconds duration_max = std::chrono::hours{24};
 
 /// Name and value, sorted by name. The same type as servers::arguments.
@@ -104,6 +107,8 @@ struct server_entry {
   std::string supervisor;  ///< empty: the root
   restart_kind restart = restart_kind::permanent;
   std::chrono::milliseconds shutdown{5000};
+  std::uint32_t record_messages = 0;       ///< so many of the last ones are kept, for crash reports
+  std::uint32_t record_payload_bytes = 0;  ///< of their payloads, beside
   argument_list arguments;
   unsigned line = 0;
   place at;

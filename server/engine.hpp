@@ -250,6 +250,10 @@ struct engine {
   result<void> watch(molt_ref, std::int64_t lasts_ns, std::int64_t timeout_ns);
   result<void> unwatch(molt_ref);
   result<trace_page> trace(molt_ref, std::uint64_t after);
+  result<void> record(molt_ref, recording, std::int64_t timeout_ns);
+  result<void> record_held(cell&, recording);
+  void record_from_start(cell&, std::string_view name);  ///< a server that starts, if that is wanted of its name
+  result<std::vector<recorded_message>> last_messages(molt_ref);
   static void set_watched(cell& held, bool watched);
   [[nodiscard]] statistics stats() const;
 

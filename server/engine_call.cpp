@@ -237,7 +237,7 @@ bool engine::run_deferrable(thread_record& me, cell& held, const molt_handler& h
   {
     frame here{*this, me, held, token};
     me.scratch.size = 0;
-    observation watched{*this, held, message_kind::call, call.message->name};
+    observation watched{*this, held, *call.message, call.payload_at};
     int status = handler.handle(&here.context, held.state, call.payload_at, nullptr, &me.scratch);
     watched.done(status);
     if (status == MOLT_OK) {
@@ -320,7 +320,7 @@ int engine::deliver_once(thread_record& me, molt_ref to, const char* data, std::
     adopt_if_behind(*held);
     const molt_server_type& type = held->type.load(std::memory_order_relaxed)->abi();
     if (type.handle_data != nullptr) {
-      observation watched{*this, *held, message_kind::data, "data"};
+      observation watched{*this, *held, {data, size}};
       status = type.handle_data(&here.context, held->state, data, size, &consumed, error);
       watched.done(status);
       consumed = std::min(consumed, size);

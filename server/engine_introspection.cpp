@@ -16,6 +16,11 @@ namespace {
 
 constexpr std::int64_t trace_lasts_max_ns = 24LL * 3600 * 1'000'000'000;
 
+error too_many_watched() {
+  return {reason::out_of_bounds,
+          std::to_string(watched_max) + " servers are watched or recorded, and no more can be at once"};
+}
+
 error gone() { return {reason::no_such_server, "the reference leads to no server"}; }
 
 std::int64_t deadline_in(std::int64_t timeout_ns) noexcept {
@@ -128,7 +133,11 @@ server_info engine::info_of(const cell& each, std::uint64_t seen, const server_t
   info.queued_most = std::max<std::size_t>(detail.queued_most.load(std::memory_order_relaxed), info.queued);
   info.handled = each.handled.load(std::memory_order_relaxed);
   info.started_at = std::chrono::seconds{detail.started_at.load(std::memory_order_relaxed)};
-  info.watched = type.watched();
+  if (!type.watched()) return info;
+  if (const auto record = watches_.find(info.ref)) {
+    info.watched = record->watching();
+    info.recorded = record->kept().messages;
+  }
   return info;
 }
 
@@ -143,7 +152,8 @@ result<server_status> engine::status(molt_ref ref, bool measure, std::int64_t ti
     const server_type* const type = found->type.load(std::memory_order_acquire);
     if (word::generation(seen) != generation_of(ref) || type == nullptr) return gone();
     made.info = info_of(*found, seen, *type);
-    if (const auto record = watches_.find(ref)) made.handlers = record->handlers();
+    if (const auto record = watches_.find(ref))
+      if (auto times = record->handlers(); times.total() != 0 || record->watching()) made.handlers = times;
   }
   if (!measure) return made;
   held_server held{*this, me};
@@ -228,8 +238,7 @@ result<void> engine::watch(molt_ref ref, std::int64_t lasts_ns, std::int64_t tim
   held_server held{*this, me};
   MOLT_CHECK(held.take(ref, timeout_ns));
   const auto record = watches_.make(ref);
-  if (record == nullptr)
-    return error{reason::out_of_bounds, std::to_string(watched_max) + " servers are watched, and no more can be"};
+  if (record == nullptr) return too_many_watched();
   record->begin(steady_ns() + lasts_ns, lasts_ns);
   set_watched(held.get(), true);
   return ok();
@@ -244,7 +253,7 @@ result<void> engine::unwatch(molt_ref ref) {
   cell* const wanted = find(ref);
   // If it is busy or suspended, it sees at its next message that nobody watches any more.
   if (wanted == nullptr || try_acquire(me, *wanted, generation_of(ref), false) != MOLT_OK) return ok();
-  if (!record->watching()) set_watched(*wanted, false);
+  if (!record->in_use()) set_watched(*wanted, false);
   leave_mailbox(me, *wanted);
   return ok();
 }
@@ -255,38 +264,94 @@ result<trace_page> engine::trace(molt_ref ref, std::uint64_t after) {
   return record->read(after, steady_ns());
 }
 
+// ---- The last messages
+
+result<void> engine::record(molt_ref ref, recording most, std::int64_t timeout_ns) {
+  thread_record& me = this_thread();
+  held_server held{*this, me};
+  MOLT_CHECK(held.take(ref, timeout_ns));
+  if (const std::string name = registry_.name_of(held.get()); !name.empty()) watches_.keep_for(name, most);
+  return record_held(held.get(), most);
+}
+
+result<void> engine::record_held(cell& held, recording most) {
+  const auto record = most.messages != 0 ? watches_.make(ref_of(held)) : watches_.find(ref_of(held));
+  if (record == nullptr) return most.messages != 0 ? result<void>{too_many_watched()} : ok();
+  record->keep(most);
+  set_watched(held, record->in_use());
+  return ok();
+}
+
+void engine::record_from_start(cell& held, std::string_view name) {
+  const recording most = watches_.kept_for(name);
+  if (most.messages == 0) return;
+  if (const auto recorded = record_held(held, most); !recorded)
+    log(MOLT_LOG_WARNING, &held, "its messages are not recorded: " + recorded.error().message());
+}
+
+result<std::vector<recorded_message>> engine::last_messages(molt_ref ref) {
+  const auto record = watches_.find(ref);
+  if (record == nullptr || record->kept().messages == 0)
+    return error{reason::not_found, "this server's messages are not recorded", "molt record SERVER 16 begins it"};
+  return record->last_messages();
+}
+
 int engine::handle_watched(thread_record& me, activation& here, const molt_message& message, void* payload, void* reply,
                            bool& ended, const activation* caller) {
   cell& held = running(here);
-  observation watched{*this, held, message.reply != nullptr ? message_kind::call : message_kind::cast, message.name,
-                      caller != nullptr ? describe(running(*caller)) : std::string{}};
+  observation watched{*this, held, message, payload, caller != nullptr ? describe(running(*caller)) : std::string{}};
   const int status = handle(me, here, message, payload, reply, &me.scratch, ended);
   watched.done(status);
   return status;
 }
 
-observation::observation(engine& of, cell& held, message_kind kind, std::string_view message, std::string from) {
+observation::observation(engine& of, cell& held, const molt_message& message, const void* payload, std::string from) {
   if (!held.type.load(std::memory_order_relaxed)->watched()) [[likely]]
     return;
+  begin(of, held, message.reply != nullptr ? message_kind::call : message_kind::cast, message.name, std::move(from));
+  if (record_ == nullptr || wanted_.last.payload_bytes == 0) return;
+  growing_sink to{wanted_.last.payload_bytes};
+  molt_text why{};
+  if (message.payload->save(payload, &to, &why) == MOLT_OK) {  // before the handler: it may move from it
+    const molt_source written = to.written();
+    message_.payload.assign(written.cursor, written.end);
+    message_.has_payload = true;
+  }
+  message_.key = message.key;
+}
+
+observation::observation(engine& of, cell& held, std::string_view data) {
+  if (!held.type.load(std::memory_order_relaxed)->watched()) [[likely]]
+    return;
+  begin(of, held, message_kind::data, "data", {});
+  if (record_ == nullptr || data.size() > wanted_.last.payload_bytes || wanted_.last.payload_bytes == 0) return;
+  message_.payload = data;
+  message_.has_payload = true;
+}
+
+void observation::begin(engine& of, cell& held, message_kind kind, std::string_view message, std::string from) {
   const auto record = of.watches_.find(of.ref_of(held));
   begun_ns_ = steady_ns();
-  if (record == nullptr || record->expire(begun_ns_)) {
+  if (record != nullptr) wanted_ = record->expire(begun_ns_);
+  if (!wanted_.anything()) {
     engine::set_watched(held, false);
     return;
   }
   record_ = record;
-  event_.kind = kind;
+  event_.kind = message_.kind = kind;
   event_.message = message;
   event_.from = std::move(from);
-  event_.at = std::chrono::nanoseconds{of.clock_.wall_clock_ns()};
+  event_.at = message_.at = std::chrono::nanoseconds{of.clock_.wall_clock_ns()};
 }
 
 void observation::done(int status) {
   if (record_ == nullptr) [[likely]]
     return;
-  event_.took = std::chrono::nanoseconds{steady_ns() - begun_ns_};
-  event_.status = status;
-  record_->add(std::move(event_));
+  event_.took = message_.took = std::chrono::nanoseconds{steady_ns() - begun_ns_};
+  event_.status = message_.status = status;
+  message_.message = event_.message;
+  if (wanted_.last.messages != 0) record_->add(std::move(message_));
+  if (wanted_.trace) record_->add(std::move(event_));
 }
 
 }  // namespace molt::servers

@@ -166,6 +166,7 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
                      (refused ? " refused: " : ": ") + why};
   }
   live_.fetch_add(1, std::memory_order_relaxed);
+  if (!name.empty()) record_from_start(held, std::string{name});
   leave_mailbox(me, held);
   return ref;
 }

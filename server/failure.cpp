@@ -166,7 +166,8 @@ void engine::tell_failure(thread_record& me, cell& held, std::string_view why) {
   server_failure told;
   told.ref = ref_of(held);
   told.name = registry_.name_of(held);
-  told.type = held.type.load(std::memory_order_relaxed);
+  const server_type& type_now = *held.type.load(std::memory_order_relaxed);
+  told.type = &type_now.original();  // which can be shared
   told.why = why;
   told.state = held.state;
   told.handled = handled_by(me, held);
@@ -177,6 +178,15 @@ void engine::tell_failure(thread_record& me, cell& held, std::string_view why) {
     told.stack_from_throw = thrown->stack_from_throw;
   }
   if (told.in == "init()") told.state = nullptr;
+  if (const auto record = type_now.watched() ? watches_.find(told.ref) : nullptr;
+      record != nullptr && record->kept().messages != 0) {
+    told.recorded = true;
+    told.last = record->last_messages();
+    for (auto& each : told.last) {
+      each.payload = {};
+      each.has_payload = false;
+    }
+  }
   told.queued = queue_length(me, held);
   take_all(held);
   const auto add_waiting = [&](const envelope* first) {
@@ -197,6 +207,11 @@ void engine::tell_failure(thread_record& me, cell& held, std::string_view why) {
   on_failure_(told);
 }
 
+void visit_last_messages(const running_server& of, void (*visit)(const recorded_message&, void*), void* with,
+                         std::size_t most) noexcept {
+  if (of.record != nullptr) of.record->try_visit(visit, with, most);
+}
+
 void visit_running(void (*visit)(const running_server&, void*), void* with, std::size_t most) noexcept {
   const thread_record* const me = detail::current_record;
   if (me == nullptr) return;
@@ -210,6 +225,7 @@ void visit_running(void (*visit)(const running_server&, void*), void* with, std:
     found.name = owner.registry_.detail(held).name;
     found.queued = queue_length(*me, held);
     found.handled = handled_by(*me, held);
+    if (found.type->watched()) found.record = const_cast<engine&>(owner).watches_.try_find(found.ref);
     visit(found, with);
   }
 }

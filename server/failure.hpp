@@ -2,8 +2,8 @@
 //
 // Nothing is written down for it while all goes well: a call has no store to spare. So the message whose handler threw
 // is named by the thunk that caught (molt_host::threw). By then the frames between it and the throw are gone: a program
-// that wants them has its __cxa_throw call note_throw, as molt-node does. Of messages handled before nothing is known,
-// but of those that wait.
+// that wants them has its __cxa_throw call note_throw, as molt-node does. Messages handled before are known if the
+// server is recorded (runtime::record).
 //
 //   thread's last throws   event                                              then
 //   -                      note_throw in a server's function                  kept with its stack; the oldest goes
@@ -15,6 +15,7 @@
 #pragma once
 
 #include "plugin/abi.h"
+#include "server/introspection.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +26,7 @@
 namespace molt::servers {
 
 class server_type;
+class watch_record;
 
 /// Passed to runtime::on_failure; valid while that runs.
 struct server_failure {
@@ -44,6 +46,8 @@ struct server_failure {
   const void* state = nullptr;  ///< what the throwing function left of it; null: there was none yet
   std::size_t queued = 0;       ///< messages waiting
   std::uint64_t handled = 0;    ///< by this server, without the failed message
+  bool recorded = false;
+  std::vector<recorded_message> last;  ///< if it is: what it handled before, oldest first, without payloads
   std::vector<std::string> waiting;   ///< the first of those that wait, oldest first
   std::vector<caller> callers;        ///< the servers whose calls led here on this thread, nearest first
   std::vector<std::uintptr_t> stack;  ///< return addresses outwards from the throw, or from the catch
@@ -80,7 +84,12 @@ struct running_server {
   const server_type* type = nullptr;
   std::size_t queued = 0;
   std::uint64_t handled = 0;
+  watch_record* record = nullptr;  ///< null: its messages are not recorded
 };
+
+/// Visits what a running server handled before, oldest first; the last `most`. As visit_running.
+void visit_last_messages(const running_server&, void (*visit)(const recorded_message&, void*), void* with,
+                         std::size_t most) noexcept;
 
 /// Visits the servers running on the calling thread, the innermost first. Async-signal-safe but for this: where memory
 /// is damaged, it may fault; then what was visited before stands.

@@ -57,6 +57,7 @@ struct server_info {
   std::uint64_t handled = 0;
   std::chrono::seconds started_at{0};  ///< since the Unix epoch
   bool watched = false;
+  std::size_t recorded = 0;  ///< so many of its last messages are kept; 0: none
 };
 
 enum class message_kind : std::uint8_t { call, cast, data };
@@ -70,6 +71,29 @@ struct trace_event {
   std::string message;
   std::string from;      ///< the server that called; empty from outside, and for messages that had to wait
   int status = MOLT_OK;  ///< a molt_status
+};
+
+/// What is kept of the messages that a server handled last: for crash reports, and for whoever wants to handle them
+/// again.
+struct recording {
+  std::size_t messages = 0;       ///< 0: nothing is kept
+  std::size_t payload_bytes = 0;  ///< of their payloads, in archive form; the oldest give way. 0: none is kept
+
+  friend bool operator==(const recording&, const recording&) = default;
+};
+inline constexpr std::size_t recorded_messages_max = 1024;
+inline constexpr std::size_t recorded_payload_bytes_max = std::size_t{16} << 20U;
+
+/// One of those messages.
+struct recorded_message {
+  std::chrono::nanoseconds at{0};  ///< when its handler began, since the Unix epoch
+  std::chrono::nanoseconds took{0};
+  message_kind kind = message_kind::call;
+  int status = MOLT_OK;       ///< a molt_status
+  std::string message;        ///< its name
+  std::uint64_t key = 0;      ///< which tells it from others of its name, of other versions; 0: data
+  bool has_payload = false;   ///< false: not asked for, or too large
+  std::string payload;        ///< of the sender's version, in archive form; data: the bytes themselves
 };
 
 /// What has been recorded of a watched server.

@@ -173,6 +173,11 @@ result<void> runtime::watch(molt_ref ref, std::chrono::nanoseconds lasts, std::c
   return engine_->watch(ref, lasts.count(), timeout.count());
 }
 result<void> runtime::unwatch(molt_ref ref) { return engine_->unwatch(ref); }
+result<void> runtime::record(molt_ref ref, recording most, std::chrono::nanoseconds timeout) {
+  return engine_->record(ref, most, timeout.count());
+}
+void runtime::record_named(const std::string& name, recording most) { engine_->watches_.keep_for(name, most); }
+result<std::vector<recorded_message>> runtime::last_messages(molt_ref ref) { return engine_->last_messages(ref); }
 result<trace_page> runtime::trace(molt_ref ref, std::uint64_t after) { return engine_->trace(ref, after); }
 
 void runtime::on_exit(std::function<void(const exit_event&)> listener) { engine_->on_exit_ = std::move(listener); }

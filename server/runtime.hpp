@@ -236,6 +236,16 @@ class runtime {
   /// The events numbered higher than `after`, of a server that is or was watched. Never waits. Errors: not_found.
   result<trace_page> trace(molt_ref, std::uint64_t after = 0);
 
+  /// From its next message on the server's last messages are kept, within those bounds, until it ends or `most` says
+  /// none; if it has a name, those of each later server of that name, too. That costs each message about a microsecond,
+  /// and its payload's archive if that is kept. Errors: out_of_bounds (too many servers are watched or recorded).
+  result<void> record(molt_ref, recording most, std::chrono::nanoseconds timeout = std::chrono::seconds{5});
+  /// The same for the servers that will start under that name.
+  void record_named(const std::string& name, recording most);
+  /// Oldest first, with the payloads that are kept. They may be secret: nothing else shows them. Never waits. Errors:
+  /// not_found (they are not recorded).
+  result<std::vector<recorded_message>> last_messages(molt_ref);
+
   // -- Events
   /// Called on the thread that ended the server, with no server held. Set once, before the first start.
   void on_exit(std::function<void(const exit_event&)>);

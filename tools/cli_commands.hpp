@@ -88,6 +88,13 @@ struct trace_request {
 };
 int trace(const settings&, const trace_request&);
 
+struct record_request {
+  std::string server;
+  std::int64_t messages = -1;  ///< to be kept; -1: show those that are
+  std::int64_t payload_bytes = 0;
+};
+int record(const settings&, const record_request&);
+
 // -- All of them, live (cli_top.cpp)
 struct top_request {
   std::chrono::milliseconds interval{1000};

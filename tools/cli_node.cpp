@@ -115,6 +115,8 @@ int one_server(const settings& with, const servers_request& request) {
   line("server", text_of(got.body, "name") + " (reference " + text_of(got.body, "ref") + ")");
   line("type", text_of(got.body, "type") + " " + text_of(got.body, "version"));
   line("status", text_of(got.body, "status") + (flag_of(got.body, "watched") ? ", watched" : ""));
+  if (const auto kept = text_of(got.body, "recorded"); kept != "0" && !kept.empty())
+    line("recorded", "its last " + kept + " messages");
   line("started", text_of(got.body, "started_at"));
   line("handled", text_of(got.body, "handled"));
   line("queued", text_of(got.body, "queued") + ", at most " + text_of(got.body, "queued_most"));

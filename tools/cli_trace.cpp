@@ -1,3 +1,4 @@
+// record: the last messages of a server are kept; or those that are, shown.
 // trace: a server is watched for as long as this runs, and what it handles is shown as it comes.
 #include "tools/cli_client.hpp"
 #include "tools/cli_commands.hpp"
@@ -94,6 +95,32 @@ int trace(const settings& with, const trace_request& request) {
     break;
   }
   return exit_code;
+}
+
+int record(const settings& with, const record_request& request) {
+  if (request.messages >= 0) {
+    const auto got = ask(with, "POST", path_of(request.server, "record"),
+                         {{"messages", request.messages}, {"payload_bytes", request.payload_bytes}});
+    if (!got.ok()) return got.exit_code;
+    if (with.json)
+      print_json(got.body);
+    else if (request.messages == 0)
+      std::printf("%s is recorded no more\n", request.server.c_str());
+    else
+      std::printf("the last %lld messages of %s are kept\n", static_cast<long long>(request.messages),
+                  request.server.c_str());
+    return exit_done;
+  }
+  const auto got = ask(with, "GET", path_of(request.server, "record"));
+  if (!got.ok()) return got.exit_code;
+  if (with.json) {
+    print_json(got.body);
+    return exit_done;
+  }
+  if (text_of(got.body, "messages") == "0")
+    std::printf("%s is not recorded; molt record %s 16 begins it\n", request.server.c_str(), request.server.c_str());
+  for (const auto& each : items_of(got.body, "last")) show(with, each);
+  return exit_done;
 }
 
 }  // namespace molt::cli

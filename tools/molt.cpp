@@ -255,6 +255,15 @@ class command_line {
       if (trace_.lasts.count() == 0) trace_.lasts = std::chrono::hours{24 * 365};
       chosen_ = [this] { return molt::cli::trace(with_, trace_); };
     });
+    auto& record = add("record", "Keep the last messages of a server for crash reports; without N, show them", true,
+                       "  molt record counter 16\n  molt record counter\n  molt record counter 0\n");
+    record.add_option("SERVER", record_.server, server_help_)->required();
+    record.add_option("N", record_.messages, "So many are kept, also after a restart; 0: none any more")
+        ->check(CLI::Range(std::int64_t{0}, std::int64_t{1024}));
+    record.add_option("--payload-bytes", record_.payload_bytes,
+                      "Keep their payloads too, up to so many bytes; they are never shown")
+        ->check(CLI::Range(std::int64_t{0}, std::int64_t{16} << 20U));
+    record.callback([this] { chosen_ = [this] { return molt::cli::record(with_, record_); }; });
   }
 
   void add_top() {
@@ -346,6 +355,7 @@ class command_line {
   molt::cli::crashes_request crashes_;
   molt::cli::state_request state_;
   molt::cli::trace_request trace_;
+  molt::cli::record_request record_;
   molt::cli::top_request top_;
   long timeout_ms_ = 5000;
   long timeout_s_ = 3600;

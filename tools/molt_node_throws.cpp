@@ -5,12 +5,10 @@
 // libstdc++'s. Only what throws pays.
 #include "server/failure.hpp"
 
-#include <cxxabi.h>
 #include <dlfcn.h>
 
 #include <cstddef>
 #include <cstdlib>
-#include <typeinfo>
 
 // A sanitizer that is linked statically (clang) defines these itself, and must see each throw first.
 #if defined(__has_feature)
@@ -25,7 +23,7 @@
 #if MOLT_NOTES_THROWS
 namespace {
 
-using throw_function = void (*)(void*, std::type_info*, void (*)(void*));
+using throw_function = void (*)(void*, void*, void (*)(void*));
 using allocate_function = void* (*)(std::size_t);
 
 template <class Function>
@@ -47,7 +45,8 @@ extern "C" {
   return made;
 }
 
-[[noreturn, gnu::visibility("default")]] void __cxa_throw(void* object, std::type_info* type, void (*destroy)(void*)) {
+// The type, really a std::type_info*, is declared as g++ does it for the first `throw` in a header.
+[[noreturn, gnu::visibility("default")]] void __cxa_throw(void* object, void* type, void (*destroy)(void*)) {
   static const auto next = next_definition<throw_function>("__cxa_throw");
   molt::servers::note_throw(object, __builtin_return_address(0));
   next(object, type, destroy);

@@ -22,6 +22,7 @@ class crashes : public testing::Test {
     write_file(folder() / "release.toml",
                "[release]\nname = \"box\"\nversion = \"9.0.0\"\n[[plugin]]\nname = \"crasher\"\nversion = \"1.0.0\"\n"
                "file = \"plugins/crasher.so\"\n[[server]]\nname = \"first\"\ntype = \"crasher.server\"\n"
+               "record_messages = 3\n"
                "[[server]]\nname = \"second\"\ntype = \"crasher.server\"\n" +
                    throwers());
     fs::create_directories(folder() / "plugins");
@@ -126,6 +127,34 @@ TEST_F(crashes, tell_each_signal_with_its_cause_server_message_and_stack) {
                 AllOf(HasSubstr(each.what), HasSubstr("first (crasher.server 1.0.0"), HasSubstr("message     die_of"),
                       HasSubstr(each.in), HasSubstr("call_thunk<crasher::server, crasher::die_of>")));
   }
+}
+
+TEST_F(crashes, show_the_last_messages_of_a_recorded_server_or_how_to_record_it) {
+  for (int i = 0; i < 4; ++i) ASSERT_EQ(box.molt("call first add by=5").status, 0);
+  ASSERT_EQ(box.molt("call first fail text=ouch").status, 5);
+  std::string shown;
+  ASSERT_TRUE(eventually([&] {
+    shown = box.molt("crashes show latest").out;
+    return shown.find("message     fail") != std::string::npos;
+  }));
+  EXPECT_THAT(shown, ContainsRegex("last messages, the oldest first\n(  [^ ]*Z  call  add  ok  [0-9.]+ [um]s\n){3}"));
+
+  ASSERT_EQ(box.molt("call second fail text=ouch").status, 5);
+  ASSERT_TRUE(eventually([&] {
+    shown = box.molt("crashes show latest").out;
+    return shown.find("server      second") != std::string::npos;
+  }));
+  EXPECT_THAT(shown, HasSubstr("not recorded: record_messages = 16"));
+
+  ASSERT_EQ(box.molt("record second 2").status, 0);
+  ASSERT_EQ(box.molt("call second add by=1").status, 0);
+  EXPECT_THAT(box.molt("record second").out, HasSubstr("call  add  ok"));
+  if (!node::can_catch_crashes()) return;  // a sanitizer reports signals itself
+  EXPECT_THAT(die("second die_of signal=SIGFPE"),
+              ContainsRegex("last messages, the oldest first\n  [^ ]*Z  call  add  ok"));
+  ASSERT_EQ(box.molt("call first add by=1").status, 0);
+  EXPECT_THAT(die("first give_up"), ContainsRegex("last messages, the oldest first\n  [^ ]*Z  call  add  ok"))
+      << "the manifest's recording begins anew with the node";
 }
 
 TEST_F(crashes, tells_what_was_running_when_a_signal_ended_the_node) {

@@ -37,6 +37,9 @@ const std::string raw_text =
     "release kv-1.0.0\n"
     "folder -\n"
     "server 4294967296 2 7 kv.store 1.0.0 %2d\n"
+    "recorded\n"
+    "last 1795281331000000000 1500 call 0 get\n"
+    "last 1795281332000000000 2500000 cast 3 put%20it\n"
     "handler 7f0000001000 set\n"
     "frame 7f0000001010\n"
     "omitted 9\n"
@@ -65,6 +68,9 @@ TEST(crash_raw, reads_what_the_signal_handler_wrote) {
   EXPECT_THAT(text, HasSubstr("- (kv.store 1.0.0, reference 4294967296)"));
   EXPECT_THAT(text, HasSubstr("set (probably)")) << "without symbols, by the nearest function";
   EXPECT_THAT(text, HasSubstr("9 frames left out"));
+  EXPECT_THAT(text, HasSubstr("  call  get  ok  1.5 us\n"));
+  EXPECT_THAT(text, HasSubstr("  cast  put it  "));
+  EXPECT_THAT(text, HasSubstr("  2.5 ms\n"));
   EXPECT_THAT(text, HasSubstr("memfd:kv.so + 0x1010"));
 }
 
@@ -91,6 +97,10 @@ TEST(crash_raw, refuses_what_no_handler_writes_and_names_the_line) {
       {"pool%201", "pool%zz"},
       {"server 4294967296", "server -1"},
       {"handler 7f0000001000", "handler 123456789abcdef01"},
+      {"recorded\n", ""},
+      {"recorded\n", "recorded 1\n"},
+      {"last 1795281331000000000", "last -1"},
+      {"1500 call", "1500 shout"},
       {"frame 7f0000001010", "frame"},
       {"frame 7f0000001010", "frame 1 2"},
       {"frames-by unwinder", "frames-by"},

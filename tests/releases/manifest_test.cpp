@@ -42,6 +42,8 @@ name = "kv.store"
 type = "kv.store"
 restart = "transient"
 shutdown_ms = 250
+record_messages = 16
+record_payload_bytes = 65536
 arguments = { databases = "1", append = "no" }
 [[server]]
 name = "second"
@@ -75,6 +77,8 @@ arguments = { "size" = "2" }
   EXPECT_EQ(read->servers[0].restart, restart_kind::transient);
   EXPECT_EQ(read->servers[0].shutdown, milliseconds{250});
   EXPECT_EQ(read->servers[0].arguments, (argument_list{{"append", "no"}, {"databases", "1"}}));
+  EXPECT_EQ(read->servers[0].record_messages, 16U);
+  EXPECT_EQ(read->servers[0].record_payload_bytes, 65536U);
   EXPECT_EQ(read->servers[1].name, "second");
   ASSERT_EQ(read->listeners.size(), 2U);
   EXPECT_EQ(read->listeners[0].address.text(), "127.0.0.1:6379");
@@ -293,6 +297,8 @@ INSTANTIATE_TEST_SUITE_P(
                      "written \"plugin.type\""},
         refused_case{"children_of_one_that_is_not_dynamic", "[supervisor.p]\nchild={type='kv.s'}\n",
                      "9: [supervisor.p]: unknown key \"child\""},
+        refused_case{"record_nothing_but_payloads", "[[server]]\nname='s'\ntype='kv.s'\nrecord_payload_bytes=1\n",
+                     "11: [[server]] s: \"record_payload_bytes\" without \"record_messages\" keeps nothing"},
         refused_case{"unknown_shutdown", "[[server]]\nname='s'\ntype='kv.s'\nshutdown_ms='soon'\n",
                      "11: [[server]] s: \"shutdown_ms\" must be a number, \"brutal\" or \"infinity\", not \"soon\""},
         refused_case{"table_for_array", "[server]\nname='s'\n",

@@ -65,6 +65,8 @@ struct told_failure {
   std::size_t queued = 0;
   std::size_t frames = 0;
   std::vector<std::string> waiting, callers;
+  bool recorded = false;
+  std::vector<std::string> last{};
 };
 
 class failure : public ::testing::Test {
@@ -76,6 +78,9 @@ class failure : public ::testing::Test {
       told_failure made{std::string{given.name}, std::string{given.why}, given.in,           given.exception, -1,
                         given.handled,           given.queued,           given.stack.size(), given.waiting,   {}};
       if (given.state != nullptr) made.value = static_cast<const failing::state*>(given.state)->value;
+      made.recorded = given.recorded;
+      for (const auto& each : given.last) made.last.push_back(each.message);
+      shared = given.type->shared_from_this();
       for (const auto& each : given.callers) made.callers.push_back(each.name);
       told.push_back(std::move(made));
       ++count;
@@ -84,6 +89,7 @@ class failure : public ::testing::Test {
     victim = *box.start("failing.server", "victim", {});
   }
 
+  std::shared_ptr<const server_type> shared;
   std::vector<told_failure> told;  // by one thread at a time, here
   std::atomic<int> count{0};
   runtime box;
@@ -102,6 +108,7 @@ TEST_F(failure, tells_message_exception_state_and_stack_of_a_handler_that_threw)
   EXPECT_EQ(told[0].handled, 1U);
   EXPECT_GT(told[0].frames, 1U);
   EXPECT_TRUE(told[0].callers.empty());
+  EXPECT_FALSE(told[0].recorded);
 }
 
 TEST_F(failure, names_the_servers_whose_calls_led_there) {
@@ -125,6 +132,17 @@ TEST_F(failure, counts_and_names_what_waits) {
   EXPECT_EQ(told[0].queued, 2U);
   EXPECT_EQ(told[0].waiting, (std::vector<std::string>{"hold", "fail_later"}));
   EXPECT_EQ(told[0].handled, 1U);
+}
+
+TEST_F(failure, tells_what_a_recorded_server_has_handled_before) {
+  ASSERT_TRUE(box.record(victim, {2, 0}));
+  for (int i = 0; i < 3; ++i) ASSERT_EQ(call(box, victim, failing::look{}).reply, 1);
+  EXPECT_EQ(call(box, victim, failing::fail{}).status, MOLT_SERVER_FAILED);
+  ASSERT_EQ(told.size(), 1U);
+  EXPECT_TRUE(told[0].recorded);
+  EXPECT_EQ(told[0].in, "fail");
+  EXPECT_EQ(told[0].last, (std::vector<std::string>{"look", "look"}));
+  EXPECT_EQ(shared->name(), "failing.server") << "also of a recorded server the type can be kept";
 }
 
 TEST_F(failure, tells_of_an_init_that_threw_without_a_state) {

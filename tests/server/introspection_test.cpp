@@ -398,6 +398,92 @@ TEST_F(introspection, keeps_the_order_of_casts_when_watching_begins_and_ends) {
   for (int i = 0; i < count; ++i) ASSERT_EQ(log[static_cast<std::size_t>(i)], i);
 }
 
+// -- The last messages
+
+std::vector<std::string> names_of(const std::vector<recorded_message>& all) {
+  std::vector<std::string> names;
+  for (const auto& each : all) names.push_back(each.message);
+  return names;
+}
+
+TEST_F(introspection, keeps_the_last_messages_of_a_recorded_server_and_how_they_ended) {
+  EXPECT_EQ(on.last_messages(server).error().why(), reason::not_found);
+  ASSERT_TRUE(on.record(server, {2, 0}));
+  EXPECT_EQ(on.status(server)->info.recorded, 2U);
+  EXPECT_FALSE(on.status(server)->info.watched);
+  EXPECT_EQ(on.trace(server)->last, 0U) << "nobody watches";
+  EXPECT_EQ(call(on, server, pay{1}).reply, 99);
+  EXPECT_EQ(cast(on, server, pay_later{2}), MOLT_OK);
+  EXPECT_EQ(call(on, server, read_secret{}).reply, "1234");
+  const auto kept = on.last_messages(server);
+  ASSERT_TRUE(kept);
+  EXPECT_THAT(names_of(*kept), ElementsAre("pay_later", "read_secret"));
+  EXPECT_EQ(kept->at(0).kind, message_kind::cast);
+  EXPECT_EQ(kept->at(1).kind, message_kind::call);
+  EXPECT_EQ(kept->at(1).status, MOLT_OK);
+  EXPECT_GT(kept->at(1).at, 1'600'000'000s);
+  EXPECT_FALSE(kept->at(0).has_payload) << "payloads are kept only if that was asked for";
+  ASSERT_TRUE(on.record(server, {}));
+  EXPECT_EQ(on.status(server)->info.recorded, 0U);
+  EXPECT_EQ(balance(), 97);
+  EXPECT_FALSE(on.last_messages(server));
+}
+
+TEST_F(introspection, keeps_payloads_in_archive_form_as_far_as_they_fit) {
+  ASSERT_TRUE(on.record(server, {8, 1024}));
+  call(on, server, pay{1});
+  const std::size_t one = on.last_messages(server)->at(0).payload.size();
+  ASSERT_GT(one, 0U);
+  ASSERT_TRUE(on.record(server, {8, 2 * one}));
+  for (const std::int64_t amount : {2, 3}) call(on, server, pay{amount});
+  const auto kept = on.last_messages(server);
+  ASSERT_EQ(kept->size(), 3U);
+  EXPECT_FALSE(kept->at(0).has_payload) << "the oldest gave way, its message stays";
+  for (const std::size_t i : {1U, 2U}) {
+    ASSERT_TRUE(kept->at(i).has_payload);
+    const auto* const handler = type->find("pay");
+    EXPECT_EQ(kept->at(i).key, handler->message->key);
+    pay read;
+    molt_source from{kept->at(i).payload.data(), kept->at(i).payload.data() + kept->at(i).payload.size()};
+    molt_text why{};
+    ASSERT_EQ(handler->message->payload->load(&read, &from, &why), MOLT_OK);
+    EXPECT_EQ(read.amount, static_cast<std::int64_t>(i) + 1);
+  }
+  ASSERT_TRUE(on.record(server, {8, one - 1}));
+  call(on, server, pay{4});
+  EXPECT_EQ(on.last_messages(server)->size(), 4U);
+  for (const auto& each : *on.last_messages(server)) EXPECT_FALSE(each.has_payload) << "too large";
+}
+
+TEST_F(introspection, records_each_server_that_starts_under_a_recorded_name) {
+  worker_runtime workers;
+  const auto first = workers.start("phoenix");
+  ASSERT_TRUE(workers.on.record(first, {4, 0}));
+  EXPECT_EQ(call(workers.on, first, worker::fail{"on purpose"}).status, MOLT_SERVER_FAILED);
+  const auto second = workers.start("phoenix");
+  EXPECT_EQ(workers.on.status(second)->info.recorded, 4U);
+  call(workers.on, second, worker::add{});
+  EXPECT_THAT(names_of(*workers.on.last_messages(second)), ElementsAre("add"));
+  workers.on.record_named("later", {1, 0});
+  EXPECT_EQ(workers.on.status(workers.start("later"))->info.recorded, 1U);
+  EXPECT_EQ(workers.on.status(workers.start("other"))->info.recorded, 0U);
+}
+
+TEST_F(introspection, records_and_watches_independently_and_across_an_upgrade) {
+  ASSERT_TRUE(on.watch(server));
+  ASSERT_TRUE(on.record(server, {4, 0}));
+  call(on, server, pay{1});
+  ASSERT_TRUE(on.unwatch(server));
+  upgrade();
+  call(on, server, pay{1});
+  EXPECT_EQ(on.trace(server)->last, 1U);
+  EXPECT_THAT(names_of(*on.last_messages(server)), ElementsAre("pay", "pay"));
+  ASSERT_TRUE(on.watch(server));
+  ASSERT_TRUE(on.record(server, {}));
+  call(on, server, pay{1});
+  EXPECT_EQ(on.trace(server)->last, 2U);
+}
+
 // -- Under load: several threads call, cast, look, watch, replace and upgrade; no message is lost or doubled.
 TEST_F(introspection, loses_no_message_while_everything_is_asked_at_once) {
   std::mt19937_64 random{seed()};
