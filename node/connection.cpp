@@ -40,9 +40,11 @@ void connection::open(const listener_settings& settings) {
   auto started = host_.runtime.start_connection(settings.connection_type, *this, settings.arguments);
   if (!started && started.error().why() == reason::not_found && !settings.other_type.empty())
     started = host_.runtime.start_connection(settings.other_type, *this, settings.arguments);
-  if (!started) {
+  if (!started || started->bits == 0) {  // 0: its init wants no server, and so no connection
     host_.registry.start_failed();
-    host_.log(MOLT_LOG_ERROR, "listener " + settings.name + ": a connection did not start: " + started.error().text());
+    if (!started)
+      host_.log(MOLT_LOG_ERROR,
+                "listener " + settings.name + ": a connection did not start: " + started.error().text());
     server_ended_.store(true, std::memory_order_release);
     return close_socket({});
   }

@@ -77,6 +77,17 @@ servers::strategy strategy_of(releases::strategy_kind kind) noexcept {
   }
   return servers::strategy::one_for_one;
 }
+servers::auto_shutdown auto_shutdown_of(releases::auto_shutdown_kind kind) noexcept {
+  switch (kind) {
+    case releases::auto_shutdown_kind::never:
+      return servers::auto_shutdown::never;
+    case releases::auto_shutdown_kind::any_significant:
+      return servers::auto_shutdown::any_significant;
+    case releases::auto_shutdown_kind::all_significant:
+      return servers::auto_shutdown::all_significant;
+  }
+  return servers::auto_shutdown::never;
+}
 static_assert(servers::shutdown_infinity == releases::shutdown_infinity &&
               servers::shutdown_brutal == releases::shutdown_brutal);
 
@@ -86,23 +97,31 @@ servers::supervisor_spec spec_below(const releases::manifest& manifest, const st
   spec.strategy = strategy_of(settings.strategy);
   spec.intensity = settings.intensity;
   spec.period = settings.period;
+  spec.auto_shutdown = auto_shutdown_of(settings.auto_shutdown);
   std::vector<std::pair<releases::place, servers::child_spec>> children;
   for (const auto& server : manifest.servers) {
     if (server.supervisor != name) continue;
-    children.push_back(
-        {server.at, {server.name, server.type, server.arguments, restart_of(server.restart), server.shutdown, {}}});
+    children.push_back({server.at,
+                        {server.name,
+                         server.type,
+                         server.arguments,
+                         restart_of(server.restart),
+                         server.shutdown,
+                         {},
+                         server.significant}});
   }
   for (const auto& below : manifest.supervisors) {
     if (below.parent != name) continue;
     auto made = spec_below(manifest, below.name, below.settings);
     if (made.strategy == servers::strategy::dynamic) {
       const auto& child = below.child;
-      made.model = {{}, child.type, child.arguments, restart_of(child.restart), child.shutdown, {}};
+      made.model = {{}, child.type, child.arguments, restart_of(child.restart), child.shutdown, {}, child.significant};
       made.children_max = below.children_max;
     }
     servers::child_spec entry;
     entry.name = below.name;
     entry.restart = restart_of(below.restart);
+    entry.significant = below.significant;
     entry.supervisor = std::make_shared<const servers::supervisor_spec>(std::move(made));
     children.emplace_back(below.at, std::move(entry));
   }

@@ -47,7 +47,8 @@ typedef enum molt_status {
   MOLT_OUT_OF_BOUNDS = 10, /* a stated limit was reached */
   MOLT_NAME_TAKEN = 11,
   MOLT_NOT_FOUND = 12,
-  MOLT_REFUSED = 13
+  MOLT_REFUSED = 13,
+  MOLT_IGNORED = 14 /* init: no server is wanted, and that is no failure */
 } molt_status;
 
 /* A reference to a server: slot and generation, 0 for none. Harmless after its server is gone. Valid in one process. */

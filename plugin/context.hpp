@@ -49,6 +49,7 @@ namespace detail {
       {reason::already_exists, "the name is taken"},
       {reason::not_found, "not found"},
       {reason::refused, "refused"},
+      {reason::refused, "no server is wanted"},
   };
   const bool is_known = status > 0 && static_cast<std::size_t>(status) < std::size(known);
   const entry& found = known[is_known ? status : 0];
@@ -165,13 +166,15 @@ class context {
   /// Whether the timer was pending and now will not fire any more.
   bool cancel(timer pending) { return host().cancel(abi_, pending.id) == 1; }
 
-  /// Starts a server of a type of the running release, unsupervised; returns when its init has.
+  /// Starts a server of a type of the running release, unsupervised; returns when its init has. Empty: its init has
+  /// thrown molt::ignored.
   /// Errors: not_found, already_exists, hook_failed, refused, out_of_bounds.
   result<ref> start(std::string_view type, std::string_view name = {}, const argument_list& given = {}) {
     return start_by(host().start, type, name, given);
   }
   /// Starts a child of the dynamic supervisor of that name: it is restarted as its supervisor says, and gets the
-  /// arguments of the release, replaced and followed by these. Registered if `name` is not empty.
+  /// arguments of the release, replaced and followed by these. Registered if `name` is not empty. Empty: its init has
+  /// thrown molt::ignored, and there is no such child.
   /// Errors: not_found (no such supervisor), refused (it is not dynamic), stopping, already_exists, hook_failed,
   /// out_of_bounds.
   result<ref> start_child(std::string_view supervisor, const argument_list& given = {}, std::string_view name = {}) {

@@ -268,6 +268,8 @@ int init_thunk(molt_context* c, const molt_arguments* given, void* state_storage
   } catch (const refused& why) {
     copy_text(error, why.what());
     return MOLT_REFUSED;
+  } catch (const ignored&) {
+    return MOLT_IGNORED;
   } catch (...) {
     return caught_in(c, "init()", error);
   }

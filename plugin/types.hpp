@@ -83,6 +83,13 @@ class refused : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Thrown by init: no server is to run, and all is well (OTP's `ignore`). Whoever starts it gets an empty reference; a
+/// supervisor keeps the child's place, without a server, and goes on with the next.
+class ignored : public std::exception {
+ public:
+  [[nodiscard]] const char* what() const noexcept override { return "no server is wanted"; }
+};
+
 /// What a lossy hook loses: the name by which an operator accepts it, and a sentence.
 struct loss {
   const char* name = nullptr;

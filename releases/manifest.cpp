@@ -43,6 +43,18 @@ std::string_view to_string(strategy_kind kind) noexcept {
   return "";
 }
 
+std::string_view to_string(auto_shutdown_kind kind) noexcept {
+  switch (kind) {
+    case auto_shutdown_kind::never:
+      return "never";
+    case auto_shutdown_kind::any_significant:
+      return "any_significant";
+    case auto_shutdown_kind::all_significant:
+      return "all_significant";
+  }
+  return "";
+}
+
 std::string_view to_string(upgrade_mode mode) noexcept { return mode == upgrade_mode::lazy ? "lazy" : "atomic"; }
 
 std::string_view to_string(failure_policy policy) noexcept {
@@ -267,6 +279,8 @@ class manifest_reader {
     for (const auto& [name, read] : named) {
       manifest_table t{*read, shown_as_, "[supervisor." + name + ']'};
       check_parents(t, name);
+      if (const auto* entry = find_supervisor(name); entry->significant)
+        check_significant(t, entry->restart, entry->parent);
       MOLT_CHECK(t.check());
     }
     return ok();
@@ -283,31 +297,58 @@ class manifest_reader {
         {strategy_kind::one_for_one, strategy_kind::one_for_all, strategy_kind::rest_for_one, strategy_kind::dynamic});
     const bool dynamic = entry.settings.strategy == strategy_kind::dynamic;
     if (dynamic)
-      t.only({"strategy", "intensity", "period_ms", "parent", "restart", "children_max", "child"});
+      t.only({"strategy", "intensity", "period_ms", "auto_shutdown", "parent", "restart", "significant", "children_max",
+              "child"});
     else
-      t.only({"strategy", "intensity", "period_ms", "parent", "restart"});
+      t.only({"strategy", "intensity", "period_ms", "auto_shutdown", "parent", "restart", "significant"});
     read_settings(t, entry.settings);
+    entry.settings.auto_shutdown =
+        t.one_of("auto_shutdown", entry.settings.auto_shutdown,
+                 {auto_shutdown_kind::never, auto_shutdown_kind::any_significant, auto_shutdown_kind::all_significant});
     entry.parent = supervisor_name(t, "parent");
     entry.restart = restart_of(t, entry.restart);
+    entry.significant = t.boolean("significant", entry.significant);
     entry.children_max = static_cast<std::uint32_t>(t.integer("children_max", entry.children_max, 1, children_limit));
-    if (dynamic && !t.failed()) child(t, name, read.get("child"), entry.child);
+    if (dynamic && !t.failed()) child(t, name, read.get("child"), entry);
     supervisor_lines_.emplace(name, entry.at.line);
     result_.supervisors.push_back(std::move(entry));
   }
 
-  void child(manifest_table& supervisor, const std::string& name, const toml::node* node, child_entry& entry) {
+  void child(manifest_table& supervisor, const std::string& name, const toml::node* node, supervisor_entry& above) {
+    child_entry& entry = above.child;
     if (node == nullptr || !node->is_table())
       return supervisor.fail(supervisor.line(), "a dynamic supervisor needs a table [supervisor." + name +
                                                     ".child] with the \"type\" of its children");
     manifest_table t{*node->as_table(), shown_as_, "[supervisor." + name + ".child]"};
-    t.only({"type", "restart", "shutdown_ms", "arguments"});
+    t.only({"type", "restart", "significant", "shutdown_ms", "arguments"});
     entry.line = t.line();
     entry.type = t.required_name("type");
     type_has_plugin(t, "type", entry.type);
     entry.restart = restart_of(t, entry.restart);
+    entry.significant = t.boolean("significant", entry.significant);
+    if (entry.significant) check_significant(t, entry.restart, name, above.settings.auto_shutdown);
     entry.shutdown = t.shutdown("shutdown_ms", entry.shutdown);
     entry.arguments = t.arguments("arguments");
     supervisor.take_failure(t);
+  }
+
+  /// As OTP's supervisor has it.
+  static void check_significant(manifest_table& t, restart_kind restart, const std::string& supervisor,
+                                auto_shutdown_kind above) {
+    if (t.failed()) return;
+    if (restart == restart_kind::permanent)
+      t.fail_at("significant",
+                "\"significant\": what is permanent never ends by itself; \"restart\" must be \"transient\" or "
+                "\"temporary\"");
+    else if (above == auto_shutdown_kind::never)
+      t.fail_at("significant", supervisor.empty() ? std::string{"\"significant\": the root never shuts down by itself"}
+                                                  : "\"significant\": the \"auto_shutdown\" of the supervisor " +
+                                                        supervisor + " is \"never\"");
+  }
+  void check_significant(manifest_table& t, restart_kind restart, const std::string& supervisor) const {
+    const auto* found = find_supervisor(supervisor);
+    check_significant(t, restart, supervisor,
+                      found != nullptr ? found->settings.auto_shutdown : auto_shutdown_kind::never);
   }
 
   static restart_kind restart_of(manifest_table& t, restart_kind otherwise) {
@@ -359,14 +400,16 @@ class manifest_reader {
     entry.line = t.line();
     entry.name = t.required_name("name");
     t.set_name(entry.name);
-    t.only({"name", "type", "supervisor", "restart", "shutdown_ms", "record_messages", "record_payload_bytes",
-            "arguments"});
+    t.only({"name", "type", "supervisor", "restart", "significant", "shutdown_ms", "record_messages",
+            "record_payload_bytes", "arguments"});
     entry.at = t.at();
     entry.type = t.required_name("type");
     type_has_plugin(t, "type", entry.type);
     entry.supervisor = supervisor_name(t, "supervisor");
     check_supervisor(t, "supervisor", entry.supervisor);
     entry.restart = restart_of(t, entry.restart);
+    entry.significant = t.boolean("significant", entry.significant);
+    if (entry.significant) check_significant(t, entry.restart, entry.supervisor);
     entry.shutdown = t.shutdown("shutdown_ms", entry.shutdown);
     recorded(t, entry);
     entry.arguments = t.arguments("arguments");

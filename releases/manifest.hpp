@@ -3,7 +3,8 @@
 // Invariants of a manifest that was read without an error:
 //   every name is unique among its kind, and no server is named as a supervisor; every number is within its bounds;
 //   every plugin file is a relative path that stays below the release's folder; every address is a literal IPv4 or IPv6
-//   address with a port; every supervisor's parents lead to the root.
+//   address with a port; every supervisor's parents lead to the root; what is significant can end, and stands below a
+//   supervisor whose auto_shutdown is not never.
 #pragma once
 
 #include "base/result.hpp"
@@ -45,11 +46,13 @@ using argument_list = std::vector<std::pair<std::string, std::string>>;
 
 enum class restart_kind { permanent, transient, temporary };
 enum class strategy_kind { one_for_one, one_for_all, rest_for_one, dynamic };
+enum class auto_shutdown_kind { never, any_significant, all_significant };
 enum class upgrade_mode { lazy, atomic };
 enum class failure_policy { rollback, quarantine };
 
 [[nodiscard]] std::string_view to_string(restart_kind) noexcept;
 [[nodiscard]] std::string_view to_string(strategy_kind) noexcept;
+[[nodiscard]] std::string_view to_string(auto_shutdown_kind) noexcept;
 [[nodiscard]] std::string_view to_string(upgrade_mode) noexcept;
 [[nodiscard]] std::string_view to_string(failure_policy) noexcept;
 
@@ -78,12 +81,14 @@ struct supervisor_settings {
   strategy_kind strategy = strategy_kind::one_for_one;  ///< not dynamic
   std::uint32_t intensity = 3;
   std::chrono::milliseconds period{5000};
+  auto_shutdown_kind auto_shutdown = auto_shutdown_kind::never;  ///< not the root's
 };
 
 /// [supervisor.NAME.child]: what the children of a dynamic supervisor are.
 struct child_entry {
   std::string type;
   restart_kind restart = restart_kind::temporary;
+  bool significant = false;
   std::chrono::milliseconds shutdown{5000};
   argument_list arguments;
   unsigned line = 0;
@@ -95,6 +100,7 @@ struct supervisor_entry {
   std::string parent;  ///< empty: the root
   supervisor_settings settings;
   restart_kind restart = restart_kind::permanent;  ///< by its parent, after it gave up
+  bool significant = false;                        ///< to its parent
   std::uint32_t children_max = 1'000'000;          ///< dynamic
   child_entry child;                               ///< dynamic; otherwise without a type
   place at;
@@ -106,6 +112,7 @@ struct server_entry {
   std::string type;
   std::string supervisor;  ///< empty: the root
   restart_kind restart = restart_kind::permanent;
+  bool significant = false;
   std::chrono::milliseconds shutdown{5000};
   std::uint32_t record_messages = 0;       ///< so many of the last ones are kept, for crash reports
   std::uint32_t record_payload_bytes = 0;  ///< of their payloads, beside

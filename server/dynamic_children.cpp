@@ -109,11 +109,13 @@ void dynamic_children::set_names(std::map<std::string, group_ptr, std::less<>> n
   names_.swap(names);
 }
 
-void dynamic_children::set_model(dynamic_group& group, const child_spec& model, std::size_t children_max) {
+void dynamic_children::set_model(dynamic_group& group, const child_spec& model, std::size_t children_max,
+                                 servers::auto_shutdown shuts_down) {
   auto shared = std::make_shared<const child_spec>(model);
   std::lock_guard lock{mutex_};
   group.model.swap(shared);
   group.children_max = children_max;
+  group.auto_shutdown = shuts_down;
 }
 
 void dynamic_children::open(const group_ptr& group) {
@@ -122,6 +124,7 @@ void dynamic_children::open(const group_ptr& group) {
   group->open = true;
   ++group->opened;
   group->restarting = 0;
+  group->ended_by_itself = false;
   const auto place = std::find(groups_.begin(), groups_.end(), nullptr);
   group->id = static_cast<std::uint32_t>(place - groups_.begin());
   if (place == groups_.end())
@@ -216,15 +219,17 @@ result<molt_ref> dynamic_children::start(const group_ptr& group, std::string_vie
   }
   const auto all = merged(model->arguments, given, count);
   auto started = runtime_.start(model->type, name, all.data(), all.size());
-  if (started && !again && (!name.empty() || model->restart != restart::temporary))
+  const bool runs = started && started->bits != 0;  // else its init wants no server to run
+  if (runs && !again && (!name.empty() || model->restart != restart::temporary))
     words = child_words{name, given, count};
   bool settled = true;
   {
     std::lock_guard lock{mutex_};
-    if (started) settled = settle(group, opened, dropped, *started, words);
+    if (runs) settled = settle(group, opened, dropped, *started, words);
     if (again && started && group->restarting != 0) --group->restarting;
     if (--starting_ == 0) early_.clear();
     if (--group->starting == 0) settled_.notify_all();
+    tell_if_done(group);
     if (settled) return started;
   }
   if (!runtime_.stop(*started, "its supervisor stops", time_until(deadline_after(model->shutdown))))
@@ -276,9 +281,36 @@ bool dynamic_children::ended(const exit_event& event) {
 
 void dynamic_children::ended_child(const group_ptr& group, child_words words, bool failed, std::string_view why) {
   const auto when = group->model->restart;
-  if (when == restart::temporary || (when == restart::transient && !failed)) return;
+  if (when == restart::temporary || (when == restart::transient && !failed)) {
+    group->ended_by_itself = group->model->significant;
+    return tell_if_done(group);
+  }
   ++group->restarting;
   again_({group, group->opened, std::move(words), std::string{why}});
+}
+
+/// Whether nothing keeps a supervisor whose significant children end.
+bool dynamic_children::is_over(const dynamic_group& group) noexcept {
+  switch (group.auto_shutdown) {
+    case auto_shutdown::never:
+      return false;
+    case auto_shutdown::any_significant:
+      return true;
+    case auto_shutdown::all_significant:
+      return group.count + group.starting + group.restarting == 0;
+  }
+  return false;
+}
+
+void dynamic_children::tell_if_done(const group_ptr& group) {
+  if (!group->ended_by_itself || !group->open || !is_over(*group)) return;
+  group->ended_by_itself = false;
+  over_({group, group->opened});
+}
+
+bool dynamic_children::is_done(const done& asked) const {
+  std::lock_guard lock{mutex_};
+  return asked.group->open && asked.group->opened == asked.opened && is_over(*asked.group);
 }
 
 result<void> dynamic_children::terminate(dynamic_group& group, molt_ref ref, std::string_view why) {

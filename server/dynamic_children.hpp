@@ -9,8 +9,12 @@
 //   starting init returned, the group is still open  running
 //            otherwise                               (none)
 //            it ended before start() could note it   as running; its end waits among the early ones
+//   starting init wants no server to run             (none)
 //   running  ended, to be started again              (none); its words go to `again`, and come back by restart()
 //            ended otherwise, terminate(), stop()    (none)
+//
+// When significant children end by themselves and are not started again, `done` is told: after the first, or when none
+// is left, as the supervisor's auto_shutdown says.
 //
 // Invariants: only an open group has children or asks for restarts; a record is in exactly one group's list.
 // Threading: any thread, a handler's too.
@@ -52,6 +56,8 @@ struct dynamic_group {
   // Under the mutex of dynamic_children:
   std::shared_ptr<const child_spec> model;
   std::size_t children_max = 0;
+  servers::auto_shutdown auto_shutdown = auto_shutdown::never;
+  bool ended_by_itself = false;  // a significant child, and nobody was told so far
   std::uint32_t id = 0;
   std::uint32_t first = ~std::uint32_t{0};
   std::size_t count = 0;
@@ -72,12 +78,19 @@ class dynamic_children final : public child_starter {
     std::string why;
   };
 
-  /// `again` is called under the lock and must not come back here.
-  dynamic_children(runtime& of, std::function<void(wanted)> again) : runtime_{of}, again_{std::move(again)} {}
+  /// A supervisor that is to shut down.
+  struct done {
+    group_ptr group;
+    std::uint64_t opened = 0;
+  };
+
+  /// `again` and `over` are called under the lock and must not come back here.
+  dynamic_children(runtime& of, std::function<void(wanted)> again, std::function<void(done)> over)
+      : runtime_{of}, again_{std::move(again)}, over_{std::move(over)} {}
 
   /// The names by which supervisors are found; null: there is one, but it is not dynamic.
   void set_names(std::map<std::string, group_ptr, std::less<>>);
-  void set_model(dynamic_group&, const child_spec& model, std::size_t children_max);
+  void set_model(dynamic_group&, const child_spec& model, std::size_t children_max, servers::auto_shutdown);
   void open(const group_ptr&);
   /// No child is started any more, and none is starting when this returns (it waits for their inits).
   void close(dynamic_group&);
@@ -88,6 +101,8 @@ class dynamic_children final : public child_starter {
   result<molt_ref> start_child(std::string_view supervisor, std::string_view name, const molt_arguments&) override;
   /// False: the group has been closed meanwhile.
   [[nodiscard]] bool is_current(const wanted&) const;
+  /// Whether it still is.
+  [[nodiscard]] bool is_done(const done&) const;
   result<void> restart(wanted&);
   result<void> terminate(dynamic_group&, molt_ref, std::string_view why);
 
@@ -124,6 +139,8 @@ class dynamic_children final : public child_starter {
   /// Notes a child that was started; false: its group was closed meanwhile.
   bool settle(const group_ptr&, std::uint64_t opened, std::uint64_t dropped, molt_ref, child_words&);
   void ended_child(const group_ptr&, child_words, bool failed, std::string_view why);
+  void tell_if_done(const group_ptr&);
+  [[nodiscard]] static bool is_over(const dynamic_group&) noexcept;
   record* find(molt_ref) noexcept;
   record& at(std::uint32_t slot);
   void insert(dynamic_group&, molt_ref, child_words);
@@ -132,6 +149,7 @@ class dynamic_children final : public child_starter {
 
   runtime& runtime_;
   const std::function<void(wanted)> again_;
+  const std::function<void(done)> over_;
 
   mutable std::mutex mutex_;  // everything below; held for moments only
   std::condition_variable settled_;

@@ -155,18 +155,19 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
     schema.destroy(held.state);
   }
   if (status != MOLT_OK) {
-    const bool refused = status == MOLT_REFUSED;
+    const bool refused = status == MOLT_REFUSED || status == MOLT_IGNORED;
     if (!refused) tell_failure(me, held, why);
     free_state(std::exchange(held.state, nullptr), schema);
     registry_.unname(held);
     if (free_cell(me, held, MOLT_NO_SUCH_SERVER, "the server did not start"))
       part(me, {ref, std::string{name}, std::string{type.name()}, !refused, why});
+    if (status == MOLT_IGNORED) return molt_ref{};
     return error{refused ? reason::refused : reason::hook_failed,
                  "init of " + std::string{type.name()} + (name.empty() ? "" : " \"" + std::string{name} + "\"") +
                      (refused ? " refused: " : ": ") + why};
   }
   live_.fetch_add(1, std::memory_order_relaxed);
-  if (!name.empty()) record_from_start(held, std::string{name});
+  if (!name.empty()) record_from_start(held, name);
   leave_mailbox(me, held);
   return ref;
 }

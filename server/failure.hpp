@@ -48,9 +48,9 @@ struct server_failure {
   std::uint64_t handled = 0;    ///< by this server, without the failed message
   bool recorded = false;
   std::vector<recorded_message> last;  ///< if it is: what it handled before, oldest first, without payloads
-  std::vector<std::string> waiting;   ///< the first of those that wait, oldest first
-  std::vector<caller> callers;        ///< the servers whose calls led here on this thread, nearest first
-  std::vector<std::uintptr_t> stack;  ///< return addresses outwards from the throw, or from the catch
+  std::vector<std::string> waiting;    ///< the first of those that wait, oldest first
+  std::vector<caller> callers;         ///< the servers whose calls led here on this thread, nearest first
+  std::vector<std::uintptr_t> stack;   ///< return addresses outwards from the throw, or from the catch
   bool stack_from_throw = false;
 };
 

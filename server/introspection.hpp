@@ -89,11 +89,11 @@ struct recorded_message {
   std::chrono::nanoseconds at{0};  ///< when its handler began, since the Unix epoch
   std::chrono::nanoseconds took{0};
   message_kind kind = message_kind::call;
-  int status = MOLT_OK;       ///< a molt_status
-  std::string message;        ///< its name
-  std::uint64_t key = 0;      ///< which tells it from others of its name, of other versions; 0: data
-  bool has_payload = false;   ///< false: not asked for, or too large
-  std::string payload;        ///< of the sender's version, in archive form; data: the bytes themselves
+  int status = MOLT_OK;      ///< a molt_status
+  std::string message;       ///< its name
+  std::uint64_t key = 0;     ///< which tells it from others of its name, of other versions; 0: data
+  bool has_payload = false;  ///< false: not asked for, or too large
+  std::string payload;       ///< of the sender's version, in archive form; data: the bytes themselves
 };
 
 /// What has been recorded of a watched server.

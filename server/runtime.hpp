@@ -146,7 +146,8 @@ class runtime {
   std::size_t sweep(const std::function<bool()>& keep_going);
 
   // -- Servers
-  /// Starts a server of a type of the current release; returns when init has.
+  /// Starts a server of a type of the current release; returns when init has. The reference is 0 if init wants no
+  /// server to run (molt::ignored).
   /// Errors: not_found (no such type), already_exists (the name), hook_failed (init threw), out_of_bounds, refused (by
   /// init, or there is no release yet), stopping.
   result<molt_ref> start(std::string_view type, std::string_view name, const arguments&);

@@ -23,15 +23,39 @@ std::string_view to_string(strategy chosen) noexcept {
   return "";
 }
 
+std::string_view to_string(auto_shutdown chosen) noexcept {
+  switch (chosen) {
+    case auto_shutdown::never:
+      return "never";
+    case auto_shutdown::any_significant:
+      return "any_significant";
+    case auto_shutdown::all_significant:
+      return "all_significant";
+  }
+  return "";
+}
+
 bool operator==(const child_spec& a, const child_spec& b) {
   if ((a.supervisor == nullptr) != (b.supervisor == nullptr)) return false;
   return a.name == b.name && a.type == b.type && a.arguments == b.arguments && a.restart == b.restart &&
-         a.shutdown == b.shutdown && (a.supervisor == b.supervisor || *a.supervisor == *b.supervisor);
+         a.shutdown == b.shutdown && a.significant == b.significant &&
+         (a.supervisor == b.supervisor || *a.supervisor == *b.supervisor);
 }
 
 // ---- Specs
 
 namespace {
+
+/// As OTP's bad_combination.
+result<void> check_if_significant(const child_spec& each, auto_shutdown above) {
+  if (!each.significant) return ok();
+  const std::string who = each.name.empty() ? "a dynamic supervisor's model" : each.name;
+  if (each.restart == restart::permanent)
+    return error{reason::invalid_argument, who + " is significant, and permanent: it would never end"};
+  if (above == auto_shutdown::never)
+    return error{reason::invalid_argument, who + " is significant, below a supervisor that never shuts down by itself"};
+  return ok();
+}
 
 result<void> check_below(const supervisor_spec& spec, std::set<std::string_view>& names, std::size_t depth) {
   if (depth > supervisors_depth_max)
@@ -40,11 +64,13 @@ result<void> check_below(const supervisor_spec& spec, std::set<std::string_view>
   if (spec.strategy == strategy::dynamic) {
     if (spec.model.type.empty()) return error{reason::invalid_argument, "a dynamic supervisor whose model has no type"};
     if (!spec.children.empty()) return error{reason::invalid_argument, "a dynamic supervisor with children of its own"};
+    MOLT_CHECK(check_if_significant(spec.model, spec.auto_shutdown));
   }
   for (const auto& each : spec.children) {
     if (each.name.empty()) return error{reason::invalid_argument, "a supervised server without a name"};
     if (!names.insert(each.name).second)
       return error{reason::invalid_argument, "two supervised servers are named " + each.name};
+    MOLT_CHECK(check_if_significant(each, spec.auto_shutdown));
     if (each.supervisor == nullptr) continue;
     if (each.name == root_supervisor)
       return error{reason::invalid_argument, "a supervisor below the root is named " + each.name};
@@ -67,9 +93,10 @@ void supervisor::implementation::settle_node(node& of, const supervisor_spec& sp
   of.strategy = spec.strategy;
   of.intensity = spec.intensity;
   of.period = spec.period;
+  of.auto_shutdown = spec.auto_shutdown;
   if (spec.strategy != strategy::dynamic) return;
   if (of.group == nullptr) of.group = std::make_shared<dynamic_group>(of);
-  dynamic_->set_model(*of.group, spec.model, spec.children_max);
+  dynamic_->set_model(*of.group, spec.model, spec.children_max, spec.auto_shutdown);
 }
 
 std::unique_ptr<supervised_child> supervisor::implementation::make_child(const child_spec& spec, node& parent) {

@@ -45,6 +45,7 @@ struct supervisor_node {
   servers::strategy strategy = strategy::one_for_one;
   unsigned intensity = 1;
   std::chrono::milliseconds period{5000};
+  servers::auto_shutdown auto_shutdown = auto_shutdown::never;
   bool running = false;
   std::vector<std::unique_ptr<supervised_child>> children;
   std::deque<std::chrono::steady_clock::time_point> restarts;  // within the last period, at most `intensity`
@@ -89,7 +90,7 @@ class supervisor::implementation {
     bool failed = false;
     std::string why;
   };
-  using event = std::variant<ended_server, dynamic_children::wanted>;
+  using event = std::variant<ended_server, dynamic_children::wanted, dynamic_children::done>;
   enum class leave { at_once, drained };
 
   // -- The tree (supervision_tree.cpp)
@@ -111,6 +112,7 @@ class supervisor::implementation {
   result<void> start_node(node&, const supervisor_spec&);
   result<void> start_one(child&);
   result<void> start_server(child&);
+  void drop_ignored(node&);
   result<void> stop_one(child&, std::string_view why, leave);
   result<void> stop_node(node&, std::string_view why, leave);
   molt_ref take_ref(child&);
@@ -120,7 +122,10 @@ class supervisor::implementation {
   std::string attend(event&);
   std::string attend_server(const ended_server&);
   std::string attend_dynamic(dynamic_children::wanted&);
+  std::string attend_done(const dynamic_children::done&);
   std::string react(child&, bool failed, std::string why);
+  [[nodiscard]] static bool shuts_down(const node&, const child& ended) noexcept;
+  std::string shut_down(node&, const std::string& why);
   std::string escalate(node& gave_up, std::string why);
   /// Empty: done. Otherwise why the supervisor has given up, and is stopped.
   std::string restart(node&, child&, std::string why);

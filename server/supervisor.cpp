@@ -11,8 +11,9 @@ namespace molt::servers {
 supervisor::implementation::implementation(runtime& of, std::function<void(std::string_view)> gave_up)
     : runtime_{of},
       gave_up_{std::move(gave_up)},
-      dynamic_{
-          std::make_shared<dynamic_children>(of, [this](dynamic_children::wanted lost) { post(std::move(lost)); })},
+      dynamic_{std::make_shared<dynamic_children>(
+          of, [this](dynamic_children::wanted lost) { post(std::move(lost)); },
+          [this](dynamic_children::done over) { post(std::move(over)); })},
       thread_{[this] { run(); }} {
   root_.name = root_supervisor;
   publish_names();
@@ -60,7 +61,16 @@ result<void> supervisor::implementation::start_node(node& at, const supervisor_s
     static_cast<void>(stop_node(at, "another child did not start", leave::at_once));
     return started;
   }
+  drop_ignored(at);
   return ok();
+}
+
+/// Temporary children whose init wants no server to run: as in OTP their place is not kept.
+void supervisor::implementation::drop_ignored(node& at) {
+  std::lock_guard lock{data_};
+  std::erase_if(at.children, [](const auto& each) {
+    return each->below == nullptr && each->ref.bits == 0 && each->spec.restart == servers::restart::temporary;
+  });
 }
 
 result<void> supervisor::implementation::start_one(child& each) {
@@ -77,6 +87,7 @@ result<void> supervisor::implementation::start_server(child& each) {
   std::lock_guard lock{data_};
   --starting_;
   if (!started) return std::move(started).error().with("starting " + each.spec.name);
+  if (started->bits == 0) return ok();  // ignored
   each.ref = *started;
   refs_[each.ref.bits] = &each;
   return ok();
@@ -158,6 +169,7 @@ void supervisor::implementation::run() {
 /// Not empty: why the root has given up. So with those below.
 std::string supervisor::implementation::attend(event& happened) {
   if (auto* const server = std::get_if<ended_server>(&happened)) return attend_server(*server);
+  if (auto* const over = std::get_if<dynamic_children::done>(&happened)) return attend_done(*over);
   return attend_dynamic(std::get<dynamic_children::wanted>(happened));
 }
 
@@ -192,14 +204,34 @@ std::string supervisor::implementation::react(child& ended, bool failed, std::st
     ended.wanted = again;
     return {};
   }
-  if (ended.spec.restart == restart::temporary) {
-    forget(ended);
-    return {};
-  }
   node& at = *ended.parent;
+  const bool over = !again && shuts_down(at, ended);
+  const std::string name = ended.spec.name;
+  if (ended.spec.restart == restart::temporary) forget(ended);
+  if (over) return shut_down(at, "its significant child " + name + " has ended");
   if (!again || !at.running) return {};
   auto gave_up = restart(at, ended, std::move(why));
   return gave_up.empty() ? std::string{} : escalate(at, std::move(gave_up));
+}
+
+/// The child has ended by itself, and is not started again.
+bool supervisor::implementation::shuts_down(const node& at, const child& ended) noexcept {
+  if (!ended.spec.significant || !at.running || at.auto_shutdown == auto_shutdown::never) return false;
+  return at.auto_shutdown == auto_shutdown::any_significant ||
+         std::none_of(at.children.begin(), at.children.end(),
+                      [&](const auto& each) { return each.get() != &ended && each->spec.significant && runs(*each); });
+}
+
+/// To the supervisor above it is a child that ended without a failure. Afterwards `at` may be gone.
+std::string supervisor::implementation::shut_down(node& at, const std::string& why) {
+  const std::string text = "the supervisor " + at.name + " has shut down: " + why;
+  static_cast<void>(stop_node(at, text, leave::at_once));
+  return at.self == nullptr ? text : react(*at.self, false, text);
+}
+
+std::string supervisor::implementation::attend_done(const dynamic_children::done& over) {
+  if (!dynamic_->is_done(over)) return {};
+  return shut_down(*over.group->owner, "its significant children have ended");
 }
 
 std::string supervisor::implementation::escalate(node& gave_up, std::string why) {
@@ -253,6 +285,7 @@ result<void> supervisor::implementation::restart_from(node& at, std::size_t firs
     count_restart(*failing);
     MOLT_CHECK(start_one(*failing));
   }
+  drop_ignored(at);
   return ok();
 }
 
@@ -265,6 +298,7 @@ result<molt_ref> supervisor::implementation::start_child(std::string_view under,
     return error{reason::refused, "the supervisor " + at->name + " is dynamic: its children have no specs"};
   if (!at->running) return error{reason::stopping, "the supervisor " + at->name + " does not run"};
   supervisor_spec alone;
+  alone.auto_shutdown = at->auto_shutdown;
   alone.children.push_back(spec);
   MOLT_CHECK(check(alone));
   if (contains(root_, spec.name)) return error{reason::already_exists, "a child named " + spec.name + " exists"};
@@ -278,7 +312,9 @@ result<molt_ref> supervisor::implementation::start_child(std::string_view under,
     forget(added);
     return std::move(started).error();
   }
-  return added.ref;
+  const molt_ref ref = added.ref;
+  drop_ignored(*at);
+  return ref;
 }
 
 result<void> supervisor::implementation::terminate_child(std::string_view under, std::string_view name) {

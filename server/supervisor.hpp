@@ -4,6 +4,7 @@
 //   child     event                                                next
 //   (none)    start(), start_child(), an update adds it            starting
 //   starting  init returned                                        running
+//             init wants no server to run (molt::ignored)          stopped; temporary: (none)
 //             init failed: at the start of its supervisor          stopped; the supervisor's start fails
 //             init failed: at a restart                            counts as a restart, starting
 //   running   ended, permanent                                     starting, by its supervisor's strategy
@@ -22,6 +23,8 @@
 //   running      more than `intensity` restarts within `period`    stopped: it has given up and is, to its own
 //                                                                  supervisor, a child that failed; the root: gave_up
 //                its supervisor stops or restarts it               stopped
+//                a significant child ended and is not started      stopped, as a child that ended without a failure;
+//                again: any, or the last one that ran              the root: gave_up
 //
 // What a failed child's supervisor starts again: one_for_one and dynamic that child; one_for_all all children;
 // rest_for_one it and those that were started after it. Others than the failed one are stopped first, in reverse order.
@@ -56,6 +59,11 @@ enum class restart { permanent, transient, temporary };
 enum class strategy { one_for_one, one_for_all, rest_for_one, dynamic };
 [[nodiscard]] std::string_view to_string(strategy) noexcept;
 
+/// Whether a supervisor shuts down by itself once significant children have ended by themselves, and are not started
+/// again: never; with any of them; with the last of them that ran. OTP's auto_shutdown.
+enum class auto_shutdown { never, any_significant, all_significant };
+[[nodiscard]] std::string_view to_string(auto_shutdown) noexcept;
+
 /// For child_spec::shutdown. Brutal: a running handler is not waited for, nor in the way of the next incarnation: the
 /// child loses its name at once and ends when its handler returns. The same happens after a shutdown that took too
 /// long.
@@ -77,6 +85,7 @@ struct child_spec {
   servers::restart restart = restart::permanent;
   std::chrono::milliseconds shutdown{5000};  ///< how long a stop waits for the handler; a supervisor's children have it
   std::shared_ptr<const supervisor_spec> supervisor{};  ///< not null: a supervisor
+  bool significant = false;  ///< transient or temporary, below a supervisor whose auto_shutdown is not never
 
   friend bool operator==(const child_spec&, const child_spec&);
 };
@@ -88,6 +97,7 @@ struct supervisor_spec {
   servers::strategy strategy = strategy::one_for_one;
   child_spec model{};  ///< dynamic: what every child is, but for its name and further arguments
   std::size_t children_max = dynamic_children_default;  ///< dynamic: further ones are out_of_bounds
+  servers::auto_shutdown auto_shutdown = auto_shutdown::never;
 
   friend bool operator==(const supervisor_spec&, const supervisor_spec&) = default;
 };
@@ -124,7 +134,8 @@ struct changed_arguments {
 /// passes the events on to `child_ended`; its starts_children belongs to the supervisor.
 class supervisor {
  public:
-  /// `gave_up` is told why the root gave up, on the supervisor's thread, after all children are stopped.
+  /// `gave_up` is told why the root gave up or shut down by itself, on the supervisor's thread, after all children are
+  /// stopped.
   supervisor(runtime&, std::function<void(std::string_view why)> gave_up);
   ~supervisor();  ///< as `stop`
   supervisor(const supervisor&) = delete;
@@ -153,11 +164,14 @@ class supervisor {
 
   // -- Children at run time; supervisors are meant by name
   /// Adds a child to a supervisor that is not dynamic and starts it, unless the supervisor is stopped. It is kept by
-  /// updates as long as its supervisor is, and gone after a restart of that. Errors: not_found, refused (dynamic),
-  /// already_exists (the name), stopping, and those of runtime::start: then it was not added.
+  /// updates as long as its supervisor is, and gone after a restart of that. The reference is 0 where no server runs:
+  /// the child is a supervisor, or its init has thrown molt::ignored; then it is there, unless it is temporary. Errors:
+  /// not_found, refused (dynamic), invalid_argument (the spec), already_exists (the name), stopping, and those of
+  /// runtime::start: then it was not added.
   result<molt_ref> start_child(std::string_view under, child_spec);
   /// A child of a dynamic supervisor, with arguments that replace and follow the model's; registered if `name` is not
-  /// empty. Any thread, a handler's too. Errors: not_found, refused (not dynamic), stopping, out_of_bounds, and those
+  /// empty. The reference is 0 if its init has thrown molt::ignored; then there is no such child. Any thread, a
+  /// handler's too. Errors: not_found, refused (not dynamic), stopping, out_of_bounds, and those
   /// of runtime::start.
   result<molt_ref> start_child(std::string_view under, std::string_view name, const arguments& given);
   /// Stops a child; it is not started again by itself. Errors: not_found; timeout: it ends when its handler returns.

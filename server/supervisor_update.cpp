@@ -147,6 +147,7 @@ result<void> supervisor::implementation::start_wanted(node& at, bool all) {
     if (!all) return started;
     if (first) first = std::move(started);
   }
+  if (first) drop_ignored(at);
   return first;
 }
 

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include <atomic>
+#include <thread>
 
 namespace molt::node {
 namespace {
@@ -253,6 +254,32 @@ TEST_F(supervision_test, giving_up_ends_with_the_root) {
     return gave_up.load();
   }));
   EXPECT_EQ(box_->status().servers, 0U);
+}
+
+TEST_F(supervision_test, auto_shutdown_and_what_is_recorded_change_with_the_release) {
+  const auto inner = [](const std::string& shutdown, const std::string& more) {
+    return "[supervisor.inner]\nrestart = \"transient\"\nauto_shutdown = \"" + shutdown + "\"\n" +
+           worker("c", "supervisor = \"inner\"\nrestart = \"transient\"\n" + more) +
+           worker("d", "supervisor = \"inner\"\n");
+  };
+  start_tree(worker("a") + inner("never", ""));
+  const auto recorded = [&](const char* name) {
+    return box_->runtime().status(box_->runtime().lookup(name))->info.recorded;
+  };
+  EXPECT_EQ(recorded("a"), 0U);
+  const auto next = release(
+      "2.0.0", fixtures::tree_2_0_0,
+      worker("a", "record_messages = 5\n") + inner("any_significant", "significant = true\nrecord_messages = 2\n"));
+  ASSERT_EQ(go_up(next).result, phase::done);
+  EXPECT_EQ(recorded("a"), 5U);
+  EXPECT_EQ(recorded("c"), 2U);
+  ASSERT_TRUE(box_->runtime().stop(box_->runtime().lookup("c"), "normal"));
+  for (int i = 0; i < 1000 && box_->runtime().size() != 1; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds{10});
+  EXPECT_EQ(ref("d"), 0U) << "its supervisor has shut down";
+  EXPECT_NE(ref("a"), 0U);
+  ASSERT_EQ(go_down().result, phase::done);
+  EXPECT_EQ(recorded("a"), 0U);
 }
 
 }  // namespace

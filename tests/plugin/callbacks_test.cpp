@@ -30,6 +30,7 @@ struct server : molt::server<state> {
   using messages = molt::messages<use_all, go_on, loaded, fetch, molt::down, molt::exit_signal, molt::offload_failed>;
 
   state init(molt::context& ctx, const molt::arguments& given) {
+    if (given.find("ignore")) throw molt::ignored{};
     if (given.find("refuse")) throw molt::refused{"not on a Sunday"};
     static_cast<void>(ctx.continue_with(go_on{"after init"}));
     return {};
@@ -118,6 +119,9 @@ TEST_F(beside_answering, init_refuses_with_a_status_of_its_own) {
   alignas(state) char storage[sizeof(state)];
   EXPECT_EQ(type.init(host.abi(), &refuse, storage, &error), MOLT_REFUSED);
   EXPECT_EQ(text(), "not on a Sunday");
+  const molt_argument other_items[] = {{"ignore", ""}};
+  const molt_arguments ignore{other_items, 1};
+  EXPECT_EQ(type.init(host.abi(), &ignore, storage, &error), MOLT_IGNORED);
   ASSERT_EQ(type.init(host.abi(), &none, storage, &error), MOLT_OK);
   type.state->destroy(storage);
   EXPECT_EQ(host.log, std::vector<std::string>{"continue_with go_on"});

@@ -120,19 +120,26 @@ type = "kv.s"
 strategy = "one_for_all"
 intensity = 7
 period_ms = 100
+auto_shutdown = "all_significant"
 restart = "transient"
 [[server]]
 name = "second"
 type = "kv.s"
 supervisor = "z"
+restart = "transient"
+significant = true
 shutdown_ms = "infinity"
 [supervisor.pool]
 strategy = "dynamic"
 parent = "z"
+auto_shutdown = "any_significant"
+restart = "temporary"
+significant = true
 children_max = 5
 [supervisor.pool.child]
 type = "kv.session"
-restart = "permanent"
+restart = "transient"
+significant = true
 shutdown_ms = "brutal"
 arguments = { a = "b" }
 [[server]]
@@ -154,7 +161,12 @@ supervisor = "root"
   EXPECT_EQ(pool.parent, "z");
   EXPECT_EQ(pool.children_max, 5U);
   EXPECT_EQ(pool.child.type, "kv.session");
-  EXPECT_EQ(pool.child.restart, restart_kind::permanent);
+  EXPECT_EQ(pool.child.restart, restart_kind::transient);
+  EXPECT_TRUE(pool.significant && pool.child.significant);
+  EXPECT_EQ(pool.settings.auto_shutdown, auto_shutdown_kind::any_significant);
+  EXPECT_EQ(z.settings.auto_shutdown, auto_shutdown_kind::all_significant);
+  EXPECT_FALSE(z.significant || read->servers[0].significant);
+  EXPECT_TRUE(read->servers[1].significant);
   EXPECT_EQ(pool.child.shutdown, shutdown_brutal);
   EXPECT_EQ(pool.child.arguments, (argument_list{{"a", "b"}}));
   ASSERT_EQ(read->servers.size(), 3U);
@@ -297,6 +309,21 @@ INSTANTIATE_TEST_SUITE_P(
                      "written \"plugin.type\""},
         refused_case{"children_of_one_that_is_not_dynamic", "[supervisor.p]\nchild={type='kv.s'}\n",
                      "9: [supervisor.p]: unknown key \"child\""},
+        refused_case{"significant_and_permanent",
+                     "[supervisor.z]\nauto_shutdown='any_significant'\n"
+                     "[[server]]\nname='s'\ntype='kv.s'\nsupervisor='z'\nsignificant=true\n",
+                     "14: [[server]] s: \"significant\": what is permanent never ends by itself; \"restart\" must be "
+                     "\"transient\" or \"temporary\""},
+        refused_case{"significant_below_one_that_never_shuts_down",
+                     "[supervisor.z]\nintensity=1\n[supervisor.y]\nparent='z'\nrestart='transient'\nsignificant=true\n",
+                     "13: [supervisor.y]: \"significant\": the \"auto_shutdown\" of the supervisor z is \"never\""},
+        refused_case{"significant_to_the_root",
+                     "[[server]]\nname='s'\ntype='kv.s'\nrestart='transient'\nsignificant=true\n",
+                     "12: [[server]] s: \"significant\": the root never shuts down by itself"},
+        refused_case{
+            "significant_children_of_one_that_never_shuts_down",
+            "[supervisor.p]\nstrategy='dynamic'\n[supervisor.p.child]\ntype='kv.s'\nsignificant=true\n",
+            "12: [supervisor.p.child]: \"significant\": the \"auto_shutdown\" of the supervisor p is \"never\""},
         refused_case{"record_nothing_but_payloads", "[[server]]\nname='s'\ntype='kv.s'\nrecord_payload_bytes=1\n",
                      "11: [[server]] s: \"record_payload_bytes\" without \"record_messages\" keeps nothing"},
         refused_case{"unknown_shutdown", "[[server]]\nname='s'\ntype='kv.s'\nshutdown_ms='soon'\n",
