@@ -60,7 +60,8 @@ namespace detail {
   return error{found.why, std::move(message)};
 }
 
-[[nodiscard]] inline result<void> status_result(int status, std::string_view what) {
+/// `what` becomes a string_view only where it is needed: a name would be measured for every message.
+[[nodiscard]] inline result<void> status_result(int status, const auto& what) {
   if (status != MOLT_OK) return status_error(status, what, nullptr);
   return ok();
 }

@@ -2,7 +2,8 @@
 //
 //   engine_direct.cpp     the call to an idle server
 //   engine_call.cpp       other calls, running messages, replies, connections
-//   engine_mailbox.cpp    casts, draining mailboxes, the server run next, leaving a server
+//   engine_mailbox.cpp    casts, draining mailboxes, leaving a server
+//   engine_next.cpp       the cast to an idle server that its sender's worker runs next
 //   engine_wait.cpp       waiting for a reply, helping, deadlocks, holding a server
 //   engine_lifecycle.cpp  starting and ending servers, exit events
 //   engine_signals.cpp    what servers do beside messages: continue, stop, watch each other, offload
@@ -55,6 +56,7 @@ struct engine {
   /// Why it failed stands in the thread's `scratch`.
   int call(molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
   int cast(molt_ref, const molt_message&, void* payload);
+  static int cast_from_handler(molt_context*, molt_ref, const molt_message*, void* payload);
   int push_cast(thread_record&, molt_ref, envelope*);  ///< takes over the envelope
   int deliver(molt_ref, const char* data, std::size_t size, std::size_t& consumed, molt_text* error);
   int deliver_once(thread_record&, molt_ref, const char* data, std::size_t size, std::size_t& consumed,
@@ -62,15 +64,16 @@ struct engine {
   void turn(cell&);  ///< of the pool
   void run_turn(thread_record&, cell&);
 
-  // The server that a worker runs next (thread_record.hpp).
+  // The server that a worker runs next (engine_next.cpp).
   bool hand_off(thread_record&, cell& receiver, molt_ref to, envelope*);  ///< false: in the ordinary way
-  static cell* take_handoff(thread_record&);
-  static void put_handoff(thread_record&, cell&);
+  bool begin_handoff(thread_record&, cell& receiver, molt_ref to, envelope*, std::uint64_t key);
+  static bool is_free_for_handoff(const cell&, molt_ref) noexcept;
+  void run_next(thread_record&, cell&);
   void let_go_handoff(thread_record&);  ///< before anything that may take long
   bool rescue_handoff(thread_record& from);
 
   enum class pushed { no, first, behind };
-  pushed push(cell&, envelope*);
+  pushed push(thread_record&, cell&, envelope*);
   void schedule(cell&);
 
   /// Runs one message on a server that the thread holds. `ended` says that the server is gone and no longer held.
@@ -176,7 +179,10 @@ struct engine {
   bool take_stop_reason(molt_ref, std::string& why, bool& failed);
   result<void> change_config(molt_ref, const molt_arguments&, std::int64_t timeout_ns);
   result<void> change_held(thread_record&, cell&, const molt_arguments&);
-  [[nodiscard]] molt_ref ref_of(const cell&) const noexcept;
+  [[nodiscard]] molt_ref ref_of(const cell& server) const noexcept {
+    const auto generation = word::generation(server.word.load(std::memory_order_relaxed));
+    return {(std::uint64_t{generation} << 32U) | registry_.slot_of(server)};
+  }
   [[nodiscard]] cell& running(const activation& each) const noexcept {
     return registry_.at(slot_of(each.context.self));
   }

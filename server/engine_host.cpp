@@ -25,10 +25,6 @@ int host_call(molt_context* context, molt_ref to, const molt_message* message, v
 
 const molt_text* host_call_failure(molt_context*) { return &this_thread().scratch; }
 
-int host_cast(molt_context* context, molt_ref to, const molt_message* message, void* payload) {
-  return owner(context).cast(to, *message, payload);
-}
-
 molt_ref host_lookup(molt_context* context, const char* name, std::size_t size) {
   return owner(context).registry_.lookup({name, size});
 }
@@ -192,7 +188,7 @@ host_of_engine make_host(engine& owner) noexcept {
   made.size = sizeof(molt_host);
   made.call = &host_call;
   made.call_failure = &host_call_failure;
-  made.cast = &host_cast;
+  made.cast = &engine::cast_from_handler;
   made.lookup = &host_lookup;
   made.start = &host_start;
   made.stop = &host_stop;

@@ -63,11 +63,6 @@ engine::~engine() {
     drain_dead(me, registry_.at(slot), MOLT_NO_SUCH_SERVER, "the runtime is stopping");
 }
 
-molt_ref engine::ref_of(const cell& server) const noexcept {
-  const auto generation = word::generation(server.word.load(std::memory_order_relaxed));
-  return {(std::uint64_t{generation} << 32U) | registry_.slot_of(server)};
-}
-
 cell* engine::find(molt_ref ref) const noexcept {
   const auto slot = slot_of(ref);
   if (!registry_.is_slot(slot)) return nullptr;

@@ -10,12 +10,12 @@ namespace molt::servers {
 namespace {
 
 constexpr unsigned worker_spins = 64;
-constexpr unsigned handoffs_in_a_row = 64;
+constexpr unsigned push_pauses_min = 16;
+constexpr unsigned push_pauses_max = 256;    // a few microseconds
 constexpr unsigned lingers_after = 16;       // messages handled in a row
 constexpr std::uint32_t lingers_below = 64;  // messages taken at once
 constexpr unsigned lingering_looks = 3;
 constexpr unsigned lingering_pauses = 100;  // about a microsecond
-constexpr std::uintptr_t steps_ahead = 6;
 constexpr std::uint32_t counts_every = 64;  // messages, between two updates of what others see of a mailbox
 
 }  // namespace
@@ -42,7 +42,7 @@ int engine::cast(molt_ref to, const molt_message& message, void* payload) {
 int engine::push_cast(thread_record& me, molt_ref to, envelope* message) {
   cell& receiver = registry_.at(slot_of(to));
   if (me.is_worker && hand_off(me, receiver, to, message)) return MOLT_OK;
-  const auto how = push(receiver, message);
+  const auto how = push(me, receiver, message);
   if (how == pushed::no) [[unlikely]] {
     destroy_cast(me, message);
     return MOLT_OVERLOADED;
@@ -51,92 +51,25 @@ int engine::push_cast(thread_record& me, molt_ref to, envelope* message) {
   return MOLT_OK;
 }
 
-bool engine::hand_off(thread_record& me, cell& receiver, molt_ref to, envelope* message) {
-  cell* const waiting = me.handoff.server.load(std::memory_order_relaxed);
-  if (waiting == nullptr) {
-    auto expected = word::idle(to);
-    if (receiver.head.load(std::memory_order_relaxed) != mailbox::empty ||
-        receiver.word.load(std::memory_order_relaxed) != expected ||
-        !receiver.word.compare_exchange_strong(expected, word::held(to, me.id), std::memory_order_acquire,
-                                               std::memory_order_relaxed))
-      return false;
-    if (receiver.pending != nullptr) {  // somebody came and went between the two looks, and has left messages
-      leave_mailbox(me, receiver);
-      return false;
-    }
-    receiver.pending = message;
-    receiver.pending_count.store(1, std::memory_order_relaxed);
-    me.handoff.last = message;
-    put_handoff(me, receiver);
-    pool_.attend_handoff();
-    return true;
-  }
-  if (waiting != &receiver || message->generation != generation_of(to)) return false;
-  const auto count = receiver.pending_count.load(std::memory_order_relaxed);
-  if (count >= options_.mailbox_max || take_handoff(me) == nullptr) return false;
-  me.handoff.last->next = message;
-  me.handoff.last = message;
-  receiver.pending_count.store(count + 1, std::memory_order_relaxed);
-  note_queue(receiver, count + 1);
-  put_handoff(me, receiver);
-  return true;
-}
-
-void engine::put_handoff(thread_record& me, cell& held) {
-  me.handoff.count.store(me.handoff.count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  me.handoff.server.store(&held, fence::fast_store);
-}
-
-cell* engine::take_handoff(thread_record& me) {
-  handoff& mine = me.handoff;
-  cell* const held = mine.server.load(std::memory_order_relaxed);
-  if (held == nullptr) return nullptr;
-  const auto number = mine.count.load(std::memory_order_relaxed);
-  mine.server.store(nullptr, fence::fast_store);
-  fence::light();
-  // In this order: a sleeper that is through again has said before what it took.
-  if (!mine.contested.load(fence::fast_load) && mine.taken_away.load(fence::fast_load) != number) [[likely]]
-    return held;
-  std::lock_guard lock{mine.mutex};
-  return mine.taken_away.load(std::memory_order_relaxed) == number ? nullptr : held;
-}
-
-void engine::let_go_handoff(thread_record& me) {
-  if (cell* const held = take_handoff(me)) leave_mailbox(me, *held);
-}
-
-// True: the server is to be run by anyone now.
-bool engine::rescue_handoff(thread_record& from) {
-  handoff& theirs = from.handoff;
-  cell* held = nullptr;
-  {
-    std::lock_guard lock{theirs.mutex};
-    theirs.contested.store(true, std::memory_order_seq_cst);
-    fence::heavy();
-    held = theirs.server.load(std::memory_order_seq_cst);
-    if (held != nullptr) {
-      theirs.taken_away.store(theirs.count.load(std::memory_order_seq_cst), std::memory_order_seq_cst);
-      theirs.server.store(nullptr, std::memory_order_seq_cst);
-    }
-    theirs.contested.store(false, std::memory_order_seq_cst);
-  }
-  if (held == nullptr) return false;
-  leave_mailbox(this_thread(), *held);
-  return true;
-}
-
-engine::pushed engine::push(cell& receiver, envelope* message) {
+// Two that push at once take the cell's line from each other for every message. Who loses steps back for long enough
+// that the other gets many through.
+engine::pushed engine::push(thread_record& me, cell& receiver, envelope* message) {
+  me.pushed.pass(*message);
   auto seen = receiver.head.load(std::memory_order_acquire);
-  for (;;) {
+  for (unsigned pauses = push_pauses_min;;) {
     const std::size_t count = mailbox::count(seen);
     if (count + receiver.pending_count.load(std::memory_order_relaxed) >= options_.mailbox_max) [[unlikely]]
       return pushed::no;
     message->next = mailbox::top(seen);
-    if (receiver.head.compare_exchange_weak(seen, mailbox::make(message, count + 1), std::memory_order_acq_rel,
-                                            std::memory_order_acquire)) {
+    if (receiver.head.compare_exchange_strong(seen, mailbox::make(message, count + 1), std::memory_order_acq_rel,
+                                              std::memory_order_acquire)) {
       note_queue(receiver, count + 1 + receiver.pending_count.load(std::memory_order_relaxed));
       return seen == mailbox::empty ? pushed::first : pushed::behind;
     }
+    for (unsigned i = 0; i < pauses; ++i) fence::spin_pause();
+    pauses = std::min(pauses * 2, push_pauses_max);
+    __builtin_prefetch(&receiver.head, 1);
+    seen = receiver.head.load(std::memory_order_acquire);
   }
 }
 
@@ -145,20 +78,6 @@ void engine::schedule(cell& ready) {
 }
 
 // ---- Running what waits
-
-void engine::turn(cell& due) {
-  thread_record& me = this_thread();
-  activity here{*this, me};
-  me.wanted.store(false, std::memory_order_relaxed);
-  run_turn(me, due);
-  for (unsigned run = 0; run < handoffs_in_a_row && !gate_.closing(); ++run) {
-    cell* const held = take_handoff(me);
-    if (held == nullptr) return;
-    if (drain(me, *held, messages_per_turn, nullptr)) leave_mailbox(me, *held);
-    if (run + 1 == handoffs_in_a_row && !pool_.has_other_work(me)) run = 0;
-  }
-  let_go_handoff(me);
-}
 
 void engine::run_turn(thread_record& me, cell& due) {
   // From here on whoever pushes first schedules again; an exchange, so that what was pushed before is seen.
@@ -194,24 +113,18 @@ void engine::run_turn(thread_record& me, cell& due) {
   }
 }
 
-// Messages lie in another thread's cache, and mostly at regular distances, as they come from one stock in order: what
-// would follow some steps beyond is asked for ahead. An address that leads nowhere does no harm.
-inline void fetch_beyond(const envelope* one, const envelope* next) noexcept {
-  const auto at = reinterpret_cast<std::uintptr_t>(next);
-  const auto distance = at - reinterpret_cast<std::uintptr_t>(one);
-  __builtin_prefetch(reinterpret_cast<const void*>(at + steps_ahead * distance));
-}
-
-// Newest first becomes oldest first.
+// Newest first becomes oldest first, and what leads back leads forward.
 std::pair<envelope*, std::uint32_t> engine::take_pushed(cell& held) {
   if (!mailbox::has_messages(held.head.load(std::memory_order_relaxed))) return {nullptr, 0};
   const auto taken = held.head.exchange(mailbox::attended, std::memory_order_acq_rel);
   envelope* newest = mailbox::top(taken);
   envelope* oldest = nullptr;
+  envelope_trail passed;
   while (newest != nullptr) {
     envelope* const next = newest->next;
-    fetch_beyond(newest, next);
+    newest->fetch_ahead();
     newest->next = oldest;
+    passed.pass(*newest);
     oldest = newest;
     newest = next;
   }
@@ -255,7 +168,7 @@ envelope* engine::next_message(draining& batch) {
   envelope* const oldest = batch.pending;
   batch.pending = oldest->next;
   --batch.count;
-  fetch_beyond(oldest, batch.pending);
+  oldest->fetch_ahead();
   return oldest;
 }
 

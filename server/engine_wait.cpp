@@ -38,7 +38,7 @@ int engine::call_waiting(thread_record& me, cell& wanted, molt_ref to, const mol
       limit < std::numeric_limits<std::int64_t>::max() - now ? now + limit : std::numeric_limits<std::int64_t>::max();
   call_envelope* const call = make_call(me, message, generation_of(to), payload, reply);
   if (call == nullptr) return MOLT_OVERLOADED;
-  const auto how = push(wanted, call);
+  const auto how = push(me, wanted, call);
   if (how == pushed::no) {
     release_call(me, call);
     release_call(me, call);

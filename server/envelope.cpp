@@ -50,10 +50,10 @@ std::size_t class_bytes(unsigned size_class) noexcept { return line << size_clas
 
 std::size_t align_up(std::size_t offset, std::size_t align) noexcept { return (offset + align - 1) & ~(align - 1); }
 
-void* allocate(thread_record& me, std::size_t size, std::size_t align, std::uint8_t& size_class) noexcept {
+void* allocate(thread_record& me, std::size_t size, std::size_t align, std::uint32_t& size_class) noexcept {
   if (size <= class_bytes(envelope_cache::classes - 1) && align <= line) {
     const auto wanted = size <= line ? 0U : static_cast<unsigned>(std::bit_width((size - 1) / line));
-    size_class = static_cast<std::uint8_t>(wanted);
+    size_class = wanted;
     return me.envelopes.take(wanted);
   }
   size_class = envelope_from_heap;
@@ -91,14 +91,14 @@ bool call_envelope::finish() noexcept {
 envelope* make_otherwise(thread_record& me, const molt_message& message, std::uint32_t generation) noexcept {
   const auto& schema = *message.payload;
   const std::size_t offset = align_up(sizeof(envelope), schema.align);
-  std::uint8_t size_class = 0;
+  std::uint32_t size_class = 0;
   void* const memory = allocate(me, offset + schema.size, schema.align, size_class);
   if (memory == nullptr) return nullptr;
   auto* const made = new (memory) envelope;
   made->message = &message;
   made->generation = generation;
-  made->payload_offset = static_cast<std::uint16_t>(offset);
-  made->size_class = size_class;
+  made->offset_by_schema = schema.align > alignof(envelope);
+  made->size_class = size_class & 0xfU;
   return made;
 }
 
@@ -108,7 +108,7 @@ call_envelope* make_call(thread_record& me, const molt_message& message, std::ui
   const auto* const reply = message.reply;
   const std::size_t payload_offset = align_up(sizeof(call_envelope), schema.align);
   const std::size_t reply_offset = align_up(payload_offset + schema.size, reply != nullptr ? reply->align : 1);
-  std::uint8_t size_class = 0;
+  std::uint32_t size_class = 0;
   void* const memory =
       allocate(me, reply_offset + (reply != nullptr ? reply->size : 0), heap_align_of_call(message), size_class);
   if (memory == nullptr) return nullptr;
@@ -116,7 +116,7 @@ call_envelope* make_call(thread_record& me, const molt_message& message, std::ui
   made->message = &message;
   made->generation = generation;
   made->is_call = 1;
-  made->size_class = size_class;
+  made->size_class = size_class & 0xfU;
   const bool payload_moves = schema.move != nullptr;
   const bool reply_moves = reply == nullptr || reply->move != nullptr;
   made->borrowed = !payload_moves || !reply_moves;

@@ -81,10 +81,8 @@ void pool::push(cell& ready) {
     wake_one();
 }
 
-void pool::attend_handoff() {
-  if (ticking_.load(fence::fast_load) == 0 && asleep_.load(fence::fast_load) != 0 &&
-      searching_.load(fence::fast_load) == 0)
-    wake_one();
+void pool::wake_to_tick() {
+  if (asleep_.load(fence::fast_load) != 0 && searching_.load(fence::fast_load) == 0) wake_one();
 }
 
 // A worker that was to run the same server next at this one's last tick.
@@ -95,9 +93,8 @@ thread_record* pool::find_stuck(const worker& sleeper) {
     worker* const each = workers_[i].load(std::memory_order_acquire);
     thread_record* const record = each->record.load(std::memory_order_acquire);
     if (each == &sleeper || record == nullptr) continue;
-    const auto before = std::exchange(each->handoff_seen, record->handoff.count.load(std::memory_order_relaxed));
-    if (before == each->handoff_seen && record->handoff.server.load(std::memory_order_relaxed) != nullptr)
-      stuck = record;
+    const auto before = std::exchange(each->handoff_seen, record->handoff.word());
+    if (before == each->handoff_seen && handoff::server_of(before) != nullptr) stuck = record;
   }
   return stuck;
 }

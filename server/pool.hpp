@@ -55,7 +55,10 @@ class pool {
   /// Of a worker: whether anything else waits for it.
   [[nodiscard]] bool has_other_work(const thread_record&) const noexcept;
   /// A worker has taken a server to run next: sees to it that somebody ticks.
-  void attend_handoff();
+  void attend_handoff() {
+    if (ticking_.load(fence::fast_load) == 0) [[unlikely]]
+      wake_to_tick();
+  }
   /// Around a wait inside a turn: others do this worker's work in the meantime.
   void blocking_begin(thread_record&);
   void blocking_end(thread_record&);
@@ -71,7 +74,7 @@ class pool {
     std::array<std::atomic<cell*>, ring_size> ring{};
     pool* owner = nullptr;
     std::atomic<thread_record*> record{nullptr};  // once it runs
-    std::uint64_t handoff_seen = 0;               // under mutex_
+    std::uint64_t handoff_seen = 0;               // its word; under mutex_
     unsigned next_in_a_row = 0;
     unsigned turns = 0;
     std::thread thread;
@@ -86,6 +89,7 @@ class pool {
   void put_ring(worker&, cell&);
   void put_common(cell&);
   void wake_one();
+  void wake_to_tick();
   thread_record* find_stuck(const worker& sleeper);  // under mutex_
   bool sleep(worker&);                               // false: end the worker
   void add_worker();                                 // under mutex_

@@ -5,7 +5,9 @@
 
 #include "server/envelope.hpp"
 #include "server/failure.hpp"
+#include "server/fence.hpp"
 #include "server/runtime.hpp"
+#include "server/server_type.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -59,16 +61,52 @@ inline std::uint64_t with(std::uint64_t value, const activation& begun) noexcept
 ///            the turn is over, the handler waits                 none, by the worker, who runs the server or lets it
 ///            go seen unchanged at two ticks                         none, by a sleeper, who lets the server go
 ///
-/// The worker empties `server`, makes a light fence and looks at `contested`; the sleeper sets `contested`, makes a
-/// heavy fence and looks at `server`: one of them sees the other. If the worker does, the mutex decides. A server may
-/// come here again and again, so what was taken away is told by its count.
-struct handoff {
-  std::atomic<cell*> server{nullptr};
-  std::atomic<std::uint64_t> count{0};  // of those put here: tells two from each other
-  std::atomic<bool> contested{false};
-  envelope* last = nullptr;  // of the server's messages; the worker's
-  std::mutex mutex;
-  std::atomic<std::uint64_t> taken_away{0};  // the count of the last one that was; written under the mutex
+/// The worker empties the word, makes a light fence and looks at `taken_away`; the sleeper writes `contested` there,
+/// makes a heavy fence and looks at the word: one of them sees the other. If the worker does, the mutex decides. What
+/// was taken away stands there until the worker has looked, so that however late it does, it sees it.
+class handoff {
+ public:
+  // The worker's.
+  envelope* last = nullptr;  // of the server's messages
+  /// If that is the only one, a cast: its handler, of the type that the server had when it was taken.
+  server_type::handle_function only = nullptr;
+
+  /// Any thread may look.
+  [[nodiscard]] std::uint64_t word() const noexcept { return word_.load(std::memory_order_relaxed); }
+  [[nodiscard]] cell* server() const noexcept { return server_of(word()); }
+  [[nodiscard]] static cell* server_of(std::uint64_t word) noexcept {
+    return reinterpret_cast<cell*>((word & server_bits) << 6U);
+  }
+
+  /// By the worker, into an empty one: a server that it holds.
+  void put(cell& held) noexcept {
+    word_.store((word() + one) | (reinterpret_cast<std::uint64_t>(&held) >> 6U), fence::fast_store);
+  }
+  /// By the worker, who holds the server then. Null: there is none, or it was taken away.
+  [[nodiscard]] cell* take() noexcept {
+    const auto seen = word();
+    cell* const held = server_of(seen);
+    if (held == nullptr) return nullptr;
+    word_.store(seen & ~server_bits, fence::fast_store);
+    fence::light();
+    if (taken_away_.load(fence::fast_load) == 0) [[likely]]
+      return held;
+    return was_taken_away(seen) ? nullptr : held;
+  }
+  /// By others, who hold the server then.
+  [[nodiscard]] cell* take_away();
+
+ private:
+  static constexpr unsigned count_shift = 42;  // of those put here: tells two from each other; it may come round
+  static constexpr std::uint64_t one = std::uint64_t{1} << count_shift;
+  static constexpr std::uint64_t server_bits = one - 1;  // divided by 64
+  static constexpr std::uint64_t contested = 1;
+
+  [[gnu::cold]] bool was_taken_away(std::uint64_t seen);
+
+  std::atomic<std::uint64_t> word_{0};
+  std::atomic<std::uint64_t> taken_away_{0};  // contested, or the word as it was; zero once the worker has seen it
+  std::mutex mutex_;
 };
 
 inline const activation* activation::outer() const noexcept { return active::innermost(outside); }
@@ -106,6 +144,7 @@ struct alignas(64) thread_record {
   servers::handoff handoff;
   void* worker = nullptr;  // the pool's
   envelope_cache envelopes;
+  envelope_trail pushed;
   std::vector<exit_event> exits;  // to be told once no server is held
   // Ends whose monitors and links have not been seen to yet: one after the other, however long the chain of links.
   std::vector<exit_event> departures;
@@ -158,7 +197,6 @@ inline envelope* make_empty_cast(thread_record& me, const molt_message& message,
   auto* const made = ::new (memory) envelope;
   made->message = &message;
   made->generation = generation;
-  made->payload_offset = sizeof(envelope);
   return made;
 }
 
@@ -178,7 +216,7 @@ inline void free_envelope(thread_record& me, envelope* e) noexcept {
 }
 
 inline void destroy_cast(thread_record& me, envelope* e) noexcept {
-  e->message->payload->destroy(e->payload());
+  e->message->payload->destroy(payload_of_cast(e));
   free_envelope(me, e);
 }
 
