@@ -59,7 +59,7 @@ std::vector<result> spawn() {
   for (int run = 0; run < (measuring::smoke() ? 1 : 3); ++run) {
     measure_one("", molt_side::spawn);
 #if defined(MOLT_BENCH_CAF)
-    measure_one("caf", peers::caf::spawn);
+    if (!measuring::alone()) measure_one("caf", peers::caf::spawn);
 #endif
   }
   return {rate, bytes};

@@ -39,12 +39,16 @@ bool smoke() {
   return is;
 }
 
+bool alone() {
+  static const bool set = std::getenv("MOLT_BENCH_ALONE") != nullptr;
+  return set;
+}
+
 result measure(const std::string& name, unit in, int runs, const candidates& all) {
-  static const bool alone = std::getenv("MOLT_BENCH_ALONE") != nullptr;  // no peers: for profiles
   result measured{name, in == unit::ns_each ? "ns" : "1/s", {}};
   for (int run = 0; run < (smoke() ? std::min(runs, 3) : runs); ++run)
     for (const auto& [who, each] : all) {
-      if (alone && !who.empty()) continue;
+      if (alone() && !who.empty()) continue;
       const double seconds = each.work(each.count);
       const auto count = static_cast<double>(each.count);
       measured.runs[who].push_back(in == unit::ns_each ? seconds * 1e9 / count : count / seconds);

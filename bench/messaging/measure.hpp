@@ -33,6 +33,8 @@ void print(std::FILE*, const std::vector<result>&);
 
 /// Whether only to see that everything works: seconds instead of minutes.
 bool smoke();
+/// Whether to leave out the peers: for profiles.
+bool alone();
 inline std::int64_t scaled(std::int64_t count, std::int64_t by = 1000) { return smoke() ? count / by : count; }
 
 }  // namespace measuring
