@@ -11,7 +11,8 @@ namespace molt::servers {
 
 namespace {
 
-constexpr unsigned slice = 256;  // servers visited between two yields
+constexpr unsigned slice = 256;                      // servers visited in one activation
+constexpr std::int64_t yields_after_ns = 1'000'000;  // each may cost a time slice on a busy machine
 constexpr std::chrono::microseconds between_rounds{200};
 constexpr std::int64_t grace_slice_ns = 10'000'000;
 constexpr unsigned resume_attempts_max = 1000;
@@ -85,6 +86,7 @@ void engine::put_back_suspended(cell& held) {
 std::size_t engine::sweep(const std::function<bool()>& keep_going) {
   thread_record& me = this_thread();
   std::size_t offered = 0;
+  auto yielded = steady_ns();
   const auto old = old_releases();  // before the grace, which then is theirs as well
   bool graced = false;  // servers started by activations of before the switch: none is being started any more
   for (;;) {
@@ -96,7 +98,9 @@ std::size_t engine::sweep(const std::function<bool()>& keep_going) {
         for (const auto end = std::min(slot + slice, registry_.used()); slot < end; ++slot)
           all = offer(me, registry_.at(slot), offered) && all;
       }
+      if (steady_ns() - yielded < yields_after_ns) continue;
       std::this_thread::yield();
+      yielded = steady_ns();
     }
     if (all && graced) break;
     if (keep_going && !keep_going()) return offered;
