@@ -146,7 +146,8 @@ void transformation::fail_for_memory() noexcept {
 
 /// Archives the old state where a hook may empty it and the emptying may have to be undone.
 bool transformation::prepare_undo(const transformation_settings& settings) {
-  if (!(settings.revertible ? path_->needs_archive_to_revert() : path_->needs_archive_to_undo())) return true;
+  const bool undone_when_complete = settings.revertible || settings.self_check != nullptr;
+  if (!(undone_when_complete ? path_->needs_archive_to_revert() : path_->needs_archive_to_undo())) return true;
   const auto& schema = *path_->from.schema;
   before_ = std::make_unique<archive_buffer>(settings.archive_size_max);
   molt_text text;
@@ -180,6 +181,7 @@ void transformation::run(const molt_change& change, const transformation_setting
     const auto& step = path_->steps[index];
     molt_text text;
     text.size = 0;
+    if (settings.begins != nullptr) settings.begins(&step, settings.begins_with);
     const int status = step.what == path_step::kind::hook ? apply_hook(step, here, made[index].storage(), change, text)
                                                           : bridge(step, here, made[index].storage(), settings, text);
     if (status != MOLT_OK) return fail(step.text(), what_went_wrong(status, text), false);
@@ -187,8 +189,10 @@ void transformation::run(const molt_change& change, const transformation_setting
     if (index > 0) made[index - 1] = {};  // its image destroys it
     here = made[index].storage();
     const auto spent = clock::now() - begun;
-    if (settings.hook_timeout.count() > 0 && spent > settings.hook_timeout && !undo_late(step, spent, settings)) return;
+    if (settings.hook_timeout.count() > 0 && spent > settings.hook_timeout && !undo_late(step.text(), spent, settings))
+      return;
   }
+  if (settings.self_check != nullptr && !check(here, begun, settings)) return;
   new_ = made.back().release();
   outcome_ = state::complete;
 }
@@ -206,9 +210,22 @@ int transformation::bridge(const path_step& step, const void* from, void* to, co
   return load_all(*step.to.schema, bytes.bytes(), to, text);
 }
 
+bool transformation::check(const void* made, clock::time_point begun, const transformation_settings& settings) {
+  molt_text text;
+  text.size = 0;
+  if (settings.begins != nullptr) settings.begins(nullptr, settings.begins_with);
+  if (const int status = settings.self_check(made, &text); status != MOLT_OK) {
+    fail("self_check", what_went_wrong(status, text), false);
+    return false;
+  }
+  const auto spent = clock::now() - begun;
+  return settings.hook_timeout.count() <= 0 || spent <= settings.hook_timeout ||
+         undo_late("self_check", spent, settings);
+}
+
 /// A step ran over the deadline. Fails the transformation, unless the old state is gone and was not archived (noexcept
 /// hooks that consume): then the complete new state is all there is.
-bool transformation::undo_late(const path_step& step, std::chrono::nanoseconds spent,
+bool transformation::undo_late(const std::string& step, std::chrono::nanoseconds spent,
                                const transformation_settings& settings) {
   if (consumed_ && before_ == nullptr) {
     late_ = true;
@@ -217,7 +234,7 @@ bool transformation::undo_late(const path_step& step, std::chrono::nanoseconds s
   const auto in_ms = [](std::chrono::nanoseconds time) {
     return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(time).count()) + " ms";
   };
-  fail(step.text(), "took " + in_ms(spent) + ", longer than the hook timeout of " + in_ms(settings.hook_timeout), true);
+  fail(step, "took " + in_ms(spent) + ", longer than the hook timeout of " + in_ms(settings.hook_timeout), true);
   return false;
 }
 

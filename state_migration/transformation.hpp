@@ -2,7 +2,8 @@
 //
 //   state      event                           next       the server may use
 //   old        run, all steps done             complete   the new state (the old one is kept until keep_new or revert)
-//   old        a step fails, or runs too long  failed     the old state, as before
+//   old        a step fails, or runs too long, failed     the old state, as before
+//              or self_check refuses the new state
 //   old        ... and the old one was         lost       the old state, emptied by its hook: only when memory runs out
 //   while
 //              consumed and cannot be restored            restoring
@@ -32,10 +33,16 @@ struct transformation_settings {
   std::size_t archive_size_max = migration::archive_size_max;
   /// Keep what is needed to revert a complete transformation.
   bool revertible = false;
+  /// molt_server_type::self_check of what the path ends at, asked about the new state when a step was taken; null: not
+  /// asked. What it finds broken is a failure like a step's.
+  int (*self_check)(const void* state, molt_text* error) = nullptr;
+  /// Told before each step, and with null before self_check; null: nobody.
+  void (*begins)(const path_step*, void* with) noexcept = nullptr;
+  void* begins_with = nullptr;
 };
 
 struct step_failure {
-  std::string step;   ///< path_step::text() of what failed
+  std::string step;   ///< path_step::text() of what failed, or "self_check"
   std::string error;  ///< what the hook threw, or what was wrong
   bool timed_out = false;
 };
@@ -72,7 +79,9 @@ class transformation {
   [[nodiscard]] bool prepare_undo(const transformation_settings&);
   int apply_hook(const path_step&, void* from, void* to, const molt_change&, molt_text&) noexcept;
   int bridge(const path_step&, const void* from, void* to, const transformation_settings&, molt_text&) noexcept;
-  [[nodiscard]] bool undo_late(const path_step&, std::chrono::nanoseconds spent, const transformation_settings&);
+  [[nodiscard]] bool undo_late(const std::string& step, std::chrono::nanoseconds spent, const transformation_settings&);
+  [[nodiscard]] bool check(const void* made, std::chrono::steady_clock::time_point begun,
+                           const transformation_settings&);
   void fail(std::string step, std::string error, bool timed_out) noexcept;
   void fail_for_memory() noexcept;
   void restore_old() noexcept;
