@@ -1,10 +1,16 @@
 // How long clients wait while a release is switched: one server with a large table, and very many small servers. A
 // closed-loop client inside the process notes the largest time between two replies; the same client without an upgrade
-// gives the noise floor. The peer is Erlang/OTP doing the same (bench/otp/upgrade_gap.erl), in the same run.
+// gives the noise floor. And how long everything rests for the copy in which an upgrade is rehearsed. The peer is
+// Erlang/OTP doing the same (bench/otp/upgrade_gap.erl), in the same run.
 //
 //   molt_bench_upgrade [--json FILE]     results to FILE, or to stdout
+#include "node/rehearsal.hpp"
 #include "upgrade/transaction.hpp"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -105,6 +111,87 @@ measured measure(const char* type, std::uint64_t count, std::uint64_t ids, const
   return found;
 }
 
+// ---- How long everything rests for a rehearsal's copy
+
+struct rested {
+  double rest_ms = 0;
+  double fork_ms = 0;        ///< of which
+  double fork_alone_ms = 0;  ///< the same memory, fork and nothing else
+  double gib = 0;
+};
+
+double resident_gib() {
+  std::ifstream status{"/proc/self/status"};
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("VmRSS:")) return std::stod(line.substr(6)) / (1024.0 * 1024.0);
+  return 0;
+}
+
+double fork_alone_ms() {
+  std::vector<double> all;
+  for (int n = 0; n < 5; ++n) {
+    const auto begun = clock_type::now();
+    const pid_t child = ::fork();
+    const auto took = in_ms(clock_type::now() - begun);
+    if (child == 0) ::_exit(0);
+    ::waitpid(child, nullptr, 0);
+    all.push_back(took);
+  }
+  std::sort(all.begin(), all.end());
+  return all[all.size() / 2];
+}
+
+/// In a process of its own, which has the huge pages that moltd gives a node.
+int measure_rest(std::uint64_t entries) {
+  molt::servers::runtime runtime;
+  molt::upgrade::switcher switcher{runtime};
+  switcher.start(load("1.0.0"));
+  constexpr int tables = 16;
+  for (int n = 0; n < tables; ++n)
+    (void)must(runtime.start("gap.table", {}, {{"entries", std::to_string(entries)}}), "start");
+  std::vector<rested> all;
+  for (int n = 0; n < 5; ++n) {
+    molt::node::rehearsal_request request;
+    request.task = switcher.task_for_rehearsal({}, {});
+    request.to = "gap-2.0.0";
+    // What comes after the fork is not measured here: a release that cannot be loaded ends the copy at once.
+    request.load = []() -> molt::result<molt::upgrade::release_content> {
+      return molt::error{molt::reason::refused, "enough"};
+    };
+    const auto report = must(molt::node::rehearse(runtime, request), "rehearse");
+    all.push_back({in_ms(report.at_rest), in_ms(report.fork), 0, resident_gib()});
+  }
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.rest_ms < b.rest_ms; });
+  const auto& median = all[all.size() / 2];
+  std::printf("%f %f %f %f\n", median.rest_ms, median.fork_ms, fork_alone_ms(), median.gib);
+  return 0;
+}
+
+rested rest_with(const char* tunables, std::uint64_t entries) {
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+  const std::string command =
+      "GLIBC_TUNABLES=" + std::string{tunables} + " '" + self + "' --rest " + std::to_string(entries);
+  rested found;
+  if (std::FILE* const out = popen(command.c_str(), "r")) {
+    if (std::fscanf(out, "%lf %lf %lf %lf", &found.rest_ms, &found.fork_ms, &found.fork_alone_ms, &found.gib) != 4)
+      found = {};
+    pclose(out);
+  }
+  return found;
+}
+
+void append_rest(std::string& json, const char* name, const rested& found) {
+  if (found.gib <= 0) return;
+  char line[512];
+  const double ours = found.rest_ms / found.gib;
+  const double alone = found.fork_alone_ms / found.gib;
+  std::snprintf(
+      line, sizeof line,
+      R"(  {"name": "%s", "value": %.6f, "unit": "ms/GiB", "peers": {"fork": %.6f}, "ratio": {"fork": %.6f}})", name,
+      ours, alone, alone > 0 ? ours / alone : 0.0);
+  json.append(json.empty() ? "" : ",\n").append(line);
+}
+
 /// The same in Erlang/OTP, by case; empty if it is not installed.
 std::map<std::string, measured> measure_otp(const sizes& size) {
   std::map<std::string, measured> all;
@@ -157,6 +244,7 @@ int main(int argc, char** argv) {
   const char* file = nullptr;
   for (int n = 1; n + 1 < argc; ++n)
     if (std::string_view{argv[n]} == "--json") file = argv[n + 1];
+  if (argc == 3 && std::string_view{argv[1]} == "--rest") return measure_rest(std::stoull(argv[2]));
   sizes size;
   if (std::getenv("MOLT_BENCH_SMOKE") != nullptr) size = {1'000, 1'000, 20ms};
 
@@ -167,6 +255,8 @@ int main(int argc, char** argv) {
   std::string json;
   append(json, "gap.map_1M", map, peer("map"));
   append(json, "gap.100k", many, peer("servers"));
+  append_rest(json, "rehearsal.rest", rest_with("glibc.malloc.hugetlb=1", size.entries));
+  append_rest(json, "rehearsal.rest.small_pages", rest_with("glibc.malloc.hugetlb=0", size.entries));
   json = "{\"results\": [\n" + json + "\n]}\n";
   if (file == nullptr) {
     std::fputs(json.c_str(), stdout);

@@ -318,6 +318,8 @@ result<unload_report> unload(lease& last) {
   return close_image(images, std::move(parts));
 }
 
+std::unique_lock<std::mutex> hold_images() { return std::unique_lock{registry().mutex}; }
+
 std::vector<image_info> images() {
   image_registry& known = registry();
   const std::lock_guard lock{known.mutex};

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -87,6 +88,10 @@ struct unload_report {
 /// Errors: busy, if other leases remain; then nothing happened.
 /// Threading: any thread.
 [[nodiscard]] result<unload_report> unload(lease& last);
+
+/// While this is held nothing is loaded or unloaded here, nor is the linker at it for us: for a fork whose copy loads.
+/// Threading: any thread.
+[[nodiscard]] std::unique_lock<std::mutex> hold_images();
 
 /// One image that is mapped or was closed and did not go.
 struct image_info {

@@ -130,6 +130,7 @@ box_status box::implementation::status() const {
   now.current = {current_.id(), current_.folder};
   for (const auto& parent : parents_) now.parents.push_back({parent.id(), parent.folder});
   now.changing_to = changing_to_;
+  now.rehearsing = rehearsing_;
   now.last = last_;
   return now;
 }
@@ -163,6 +164,10 @@ result<upgrade::plan> box::plan_upgrade(const std::filesystem::path& release_fol
 }
 result<upgrade::plan> box::plan_rollback(const change_request& request, const std::filesystem::path& parent) {
   return implementation_->plan_rollback(request, parent);
+}
+result<rehearsal_report> box::rehearse(const std::filesystem::path& release_folder, const change_request& request,
+                                       std::function<bool()> given_up) {
+  return implementation_->rehearse(release_folder, request, std::move(given_up));
 }
 result<upgrade::report> box::upgrade(const std::filesystem::path& release_folder, const change_request& request) {
   return implementation_->upgrade(release_folder, request);

@@ -6,6 +6,7 @@
 //             started, in its tree -> removed ones drained and stopped, changed arguments told -> listeners
 //   rollback  the same downwards, to the nearest parent
 //   commit    parents are forgotten, their images unloaded
+//   rehearse  the upgrade in a copy of the process; changes nothing here
 //
 // Invariants: one such operation at a time, a second one is `busy`; after a refused or rolled back one servers,
 // supervision and listeners are those of before. A supervised server whose type the next release lacks runs its old
@@ -16,6 +17,7 @@
 #include "loader/plugin_image.hpp"
 #include "node/data_plane.hpp"
 #include "node/fd_channel.hpp"
+#include "node/rehearsal.hpp"
 #include "server/runtime.hpp"
 #include "upgrade/plan.hpp"
 #include "upgrade/transaction.hpp"
@@ -39,7 +41,7 @@ struct box_options {
   servers::options servers;  ///< `log` is replaced
   /// Where failures of servers are reported (crash_reporter.hpp); empty: nowhere.
   std::filesystem::path crash_folder;
-  log_function log;          ///< empty: nowhere
+  log_function log;  ///< empty: nowhere
   /// The supervisor has given up: restarts came too fast. All supervised servers are stopped. Any thread.
   std::function<void(std::string_view why)> gave_up;
 };
@@ -65,6 +67,7 @@ struct box_status {
   std::vector<listener_status> listeners;
   upgrade::phase phase = upgrade::phase::idle;  ///< of the operation under way, or how the last one ended
   std::string changing_to;                      ///< not empty while one is under way
+  std::string rehearsing;                       ///< the release whose rehearsal is under way, if one is
   std::uint64_t migrated = 0;
   std::optional<upgrade::report> last;
   servers::statistics statistics;
@@ -99,6 +102,11 @@ class box {
                                      std::string* id = nullptr);
   /// `parent`: the folder of the parent release, needed when a commit or a restart has let go of it.
   result<upgrade::plan> plan_rollback(const change_request&, const std::filesystem::path& parent = {});
+  /// Rehearses the upgrade in a copy of this process (rehearsal.hpp). What keeps it from passing is in the report, a
+  /// refused plan too. `given_up`: asked now and then whether anybody still waits for the answer. Errors: busy, those
+  /// of inspecting and of node::rehearse.
+  result<rehearsal_report> rehearse(const std::filesystem::path& release_folder, const change_request&,
+                                    std::function<bool()> given_up = {});
   /// Errors: busy, and those of loading; everything else is in the report.
   result<upgrade::report> upgrade(const std::filesystem::path& release_folder, const change_request&);
   /// Errors: busy, not_found (no parent).

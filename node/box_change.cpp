@@ -135,6 +135,44 @@ result<upgrade::plan> box::implementation::plan_rollback(const change_request& r
   return plan_of(back);
 }
 
+// ---- Rehearsing
+
+void box::implementation::note_rehearsal(std::string of) {
+  const std::lock_guard lock{mutex_};
+  rehearsing_ = std::move(of);
+}
+
+result<rehearsal_report> box::implementation::rehearse(const std::filesystem::path& folder,
+                                                       const change_request& request, std::function<bool()> given_up) {
+  const std::unique_lock alone{operation_, std::try_to_lock};
+  if (!alone) return busy();
+  MOLT_TRY(inspected_release next, inspect_release_folder(folder));
+  const auto up = prepare(direction::up, std::move(next.facts), std::move(next.plugins), request);
+  const auto planned = plan_of(up);
+  if (planned.refused()) {
+    rehearsal_report report;
+    report.from = up.from.id();
+    report.to = up.to.id();
+    report.problems = planned.problems;
+    report.notes = planned.notes;
+    return report;
+  }
+  rehearsal_request wanted;
+  wanted.task = switcher_->task_for_rehearsal(up.settings, planned);
+  wanted.to = up.to.id();
+  wanted.load = [&folder]() -> result<upgrade::release_content> {
+    MOLT_TRY(loaded_release loaded, load_release_folder(folder));
+    return std::move(loaded.content);
+  };
+  wanted.limits = rehearsal_limits_of(up.to.manifest);
+  wanted.image_folders = {folder, up.from.folder};
+  wanted.given_up = [&] { return cancelled_.load(std::memory_order_relaxed) || (given_up && given_up()); };
+  note_rehearsal(wanted.to);
+  auto done = node::rehearse(*runtime_, wanted);
+  note_rehearsal({});
+  return done;
+}
+
 // ---- Doing
 
 result<upgrade::report> box::implementation::upgrade(const std::filesystem::path& folder,

@@ -26,6 +26,8 @@ class box::implementation {
 
   result<upgrade::plan> plan_upgrade(const std::filesystem::path&, const change_request&, std::string* id);
   result<upgrade::plan> plan_rollback(const change_request&, const std::filesystem::path& parent);
+  result<rehearsal_report> rehearse(const std::filesystem::path&, const change_request&,
+                                    std::function<bool()> given_up);
   result<upgrade::report> upgrade(const std::filesystem::path&, const change_request&);
   result<upgrade::report> rollback(const change_request&, const std::filesystem::path& parent);
   result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout);
@@ -79,6 +81,7 @@ class box::implementation {
   void record_as(const releases::manifest& before, const releases::manifest& next, recorded which);
   void begin(std::string to);
   void end(std::optional<upgrade::report>);
+  void note_rehearsal(std::string of);
 
   [[nodiscard]] error call_error(int status, const json_call&, const molt_handler&, molt_ref to,
                                  std::string text) const;
@@ -103,6 +106,7 @@ class box::implementation {
   std::vector<release_facts> parents_;
   listening_sockets offered_;
   std::string changing_to_;
+  std::string rehearsing_;
   std::optional<upgrade::report> last_;
 };
 

@@ -209,6 +209,8 @@ void connection::abort(std::string_view why) noexcept {
 void connection::close_socket(std::string_view why) noexcept {
   state_ = state::closed;
   closed_.store(true, std::memory_order_release);
+  // By hand: a copy of this process may hold a duplicate for a moment (rehearsal.hpp), and closing is then not enough.
+  loop_.unwatch(fd_.get());
   fd_.reset();
   in_.clear();
   out_.clear();

@@ -23,6 +23,7 @@ using stream = beast::basic_stream<asio::local::stream_protocol>;
 
 constexpr std::uint64_t answer_max = std::uint64_t{64} << 20U;
 constexpr std::size_t read_size = std::size_t{64} << 10U;
+constexpr std::chrono::milliseconds give_up_interval{50};
 constexpr std::uint32_t header_max = std::uint32_t{64} << 10U;
 
 error failure(const std::string& path, std::string_view doing, const beast::error_code& code) {
@@ -41,7 +42,8 @@ error failure(const std::string& path, std::string_view doing, const beast::erro
 }  // namespace
 
 result<http_response> request(const std::string& socket_path, std::string_view method, std::string_view target,
-                              std::string_view body, std::chrono::milliseconds timeout) {
+                              std::string_view body, std::chrono::milliseconds timeout,
+                              const std::function<bool()>& given_up) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   MOLT_TRY(unique_fd fd, connect_unix(socket_path, SOCK_STREAM, deadline));
 
@@ -79,7 +81,14 @@ result<http_response> request(const std::string& socket_path, std::string_view m
       failed = read_code;
     });
   });
-  context.run();
+  if (given_up) {
+    while (!context.stopped()) {
+      context.run_for(give_up_interval);
+      if (!context.stopped() && given_up()) return error{reason::stopping, socket_path + ": the request was given up"};
+    }
+  } else {
+    context.run();
+  }
   if (failed) return failure(socket_path, doing, failed);
   auto message = answer.release();
   return http_response{message.result_int(), std::move(message.body()),

@@ -22,6 +22,7 @@
 #include "node/api_error.hpp"
 #include "node/unix_socket.hpp"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -287,6 +288,11 @@ class http_server::implementation::session : public std::enable_shared_from_this
     }
     request->body = std::move(message.body());
     stream_.expires_never();
+    // The session lives, and with it its socket, until the handler has returned.
+    request->client_gone = [socket = stream_.socket().native_handle()] {
+      pollfd look{socket, 0, 0};
+      return ::poll(&look, 1, 0) > 0 && (look.revents & (POLLHUP | POLLERR)) != 0;
+    };
     asio::post(server_.lane_for(*request), [self = shared_from_this(), request]() mutable {
       auto response = std::make_shared<http_response>(self->answer(*request));
       request.reset();

@@ -23,6 +23,8 @@ struct http_request {
   std::string path;    ///< percent-decoded, without the query: "/v1/releases/kv-1.0.0"
   std::vector<std::pair<std::string, std::string>> query;  ///< percent-decoded, in order
   std::string body;
+  /// While it is handled: whether the client has closed the connection. Any thread. Empty: unknown.
+  std::function<bool()> client_gone{};
 
   /// The first value of a query parameter, or empty.
   [[nodiscard]] std::string_view parameter(std::string_view name) const noexcept {

@@ -28,9 +28,11 @@ double milliseconds(std::chrono::nanoseconds duration) {
   return std::round(static_cast<double>(duration.count()) / 1e3) / 1e3;
 }
 
+double microseconds(std::chrono::nanoseconds duration) { return static_cast<double>(duration.count()) / 1e3; }
+
 json::array strings(const std::vector<std::string>& from) {
   json::array made;
-  for (const auto& each : from) made.emplace_back(each);
+  for (const auto& each : from) made.emplace_back(as_utf8(each));
   return made;
 }
 
@@ -153,6 +155,13 @@ result<http_response> post_plan(box& node, const http_request& asked) {
   return http_response{200, to_json(plan, status.current.id, to)};
 }
 
+result<http_response> post_rehearse(box& node, const http_request& asked) {
+  MOLT_TRY(const change_body change, read_change(asked, true));
+  if (change.rollback) return error{reason::invalid_argument, "rollback: only an upgrade is rehearsed"};
+  MOLT_TRY(const rehearsal_report report, node.rehearse(change.folder, change.request, asked.client_gone));
+  return http_response{200, to_json(report)};
+}
+
 result<http_response> post_upgrade(box& node, const http_request& asked) {
   MOLT_TRY(const change_body change, read_change(asked, true));
   MOLT_TRY(const upgrade::report report, node.upgrade(change.folder, change.request));
@@ -189,6 +198,7 @@ result<http_response> dispatch(box& node, const http_request& asked) {
        }},
       {"/v1/call", false, post_call},
       {"/v1/plan", false, post_plan},
+      {"/v1/rehearse", false, post_rehearse},
       {"/v1/upgrade", false, post_upgrade},
       {"/v1/rollback", false, post_rollback},
       {"/v1/commit", false, post_commit},
@@ -227,6 +237,59 @@ std::string to_json(const upgrade::plan& plan, const std::string& from, const st
                                       {"notes", strings(plan.notes)}});
 }
 
+std::string to_json(const rehearsal_report& report) {
+  const auto& found = report.findings;
+  json::array types;
+  for (const auto& type : found.types)
+    types.push_back({{"type", as_utf8(type.type)},
+                     {"way", migration::to_string(type.way)},
+                     {"steps", as_utf8(type.steps)},
+                     {"servers", type.servers},
+                     {"failed", type.failed},
+                     {"median_us", microseconds(type.median)},
+                     {"p99_us", microseconds(type.p99)},
+                     {"largest_us", microseconds(type.largest)},
+                     {"largest_back_us", microseconds(type.largest_back)},
+                     {"memory_added_bytes", type.memory_added}});
+  json::array failures;
+  for (const auto& failure : found.failures)
+    failures.push_back({{"server", as_utf8(failure.server)},
+                        {"type", as_utf8(failure.type)},
+                        {"stage", upgrade::to_string(failure.stage)},
+                        {"hook", as_utf8(failure.hook)},
+                        {"error", as_utf8(failure.error)}});
+  json::value at = nullptr;
+  if (report.ended != rehearsal_end::finished && report.ended != rehearsal_end::not_begun)
+    at = {{"stage", upgrade::to_string(found.stage)},
+          {"server", as_utf8(found.server)},
+          {"type", as_utf8(found.type)},
+          {"hook", as_utf8(found.step)}};
+  return json::serialize(json::object{{"passed", report.passed},
+                                      {"from", report.from},
+                                      {"to", report.to},
+                                      {"ended", to_string(report.ended)},
+                                      {"at", std::move(at)},
+                                      {"stack", strings(report.stack)},
+                                      {"output", as_utf8(report.output)},
+                                      {"at_rest_ms", milliseconds(report.at_rest)},
+                                      {"fork_ms", milliseconds(report.fork)},
+                                      {"total_ms", milliseconds(report.total)},
+                                      {"copied_bytes", report.copied_bytes},
+                                      {"servers", found.visited},
+                                      {"servers_unchanged", found.unchanged},
+                                      {"servers_failed", found.failed},
+                                      {"pause",
+                                       {{"median_us", microseconds(found.median)},
+                                        {"p99_us", microseconds(found.p99)},
+                                        {"largest_us", microseconds(found.largest)},
+                                        {"together_ms", milliseconds(found.total)}}},
+                                      {"memory_added_bytes", found.memory_added},
+                                      {"types", std::move(types)},
+                                      {"failures", std::move(failures)},
+                                      {"problems", strings(report.problems)},
+                                      {"notes", strings(report.notes)}});
+}
+
 std::string to_json(const box_status& status) {
   json::array listeners;
   for (const auto& each : status.listeners)
@@ -248,24 +311,26 @@ std::string to_json(const box_status& status) {
     change = object_of(*status.last);
   }
   const json::value parent = status.parents.empty() ? json::value(nullptr) : json::value(status.parents.back().id);
-  return json::serialize(json::object{{"node", {{"state", "running"}, {"pid", ::getpid()}}},
-                                      {"release",
-                                       {{"current", status.current.id},
-                                        {"release_dir", status.current.folder.string()},
-                                        {"parent", parent},
-                                        {"parents", std::move(parents)}}},
-                                      {"servers", status.servers},
-                                      {"connections", status.connections},
-                                      {"listeners", std::move(listeners)},
-                                      {"upgrade", std::move(change)},
-                                      {"statistics",
-                                       {{"started", status.statistics.started},
-                                        {"ended", status.statistics.ended},
-                                        {"failed", status.statistics.failed},
-                                        {"timers_pending", status.statistics.timers_pending},
-                                        {"deferred_pending", status.statistics.deferred_pending},
-                                        {"unknown_messages", status.statistics.unknown_messages},
-                                        {"late_replies", status.statistics.late_replies}}}});
+  return json::serialize(
+      json::object{{"node", {{"state", "running"}, {"pid", ::getpid()}}},
+                   {"release",
+                    {{"current", status.current.id},
+                     {"release_dir", status.current.folder.string()},
+                     {"parent", parent},
+                     {"parents", std::move(parents)}}},
+                   {"servers", status.servers},
+                   {"connections", status.connections},
+                   {"listeners", std::move(listeners)},
+                   {"upgrade", std::move(change)},
+                   {"rehearsing", status.rehearsing.empty() ? json::value(nullptr) : json::value(status.rehearsing)},
+                   {"statistics",
+                    {{"started", status.statistics.started},
+                     {"ended", status.statistics.ended},
+                     {"failed", status.statistics.failed},
+                     {"timers_pending", status.statistics.timers_pending},
+                     {"deferred_pending", status.statistics.deferred_pending},
+                     {"unknown_messages", status.statistics.unknown_messages},
+                     {"late_replies", status.statistics.late_replies}}}});
 }
 
 }  // namespace molt::node

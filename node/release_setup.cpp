@@ -193,6 +193,14 @@ upgrade::settings upgrade_settings_of(const releases::manifest& manifest) {
   return settings;
 }
 
+rehearsal_limits rehearsal_limits_of(const releases::manifest& manifest) {
+  rehearsal_limits limits;
+  limits.time = manifest.upgrade.rehearsal_timeout;
+  limits.processor = manifest.upgrade.rehearsal_cpu;
+  limits.memory = std::size_t{manifest.upgrade.rehearsal_memory_mb} << 20U;
+  return limits;
+}
+
 const releases::listener_entry* find_listener(const releases::manifest& manifest, std::string_view name) noexcept {
   const auto found = std::find_if(manifest.listeners.begin(), manifest.listeners.end(),
                                   [&](const auto& entry) { return entry.name == name; });

@@ -3,6 +3,7 @@
 
 #include "base/result.hpp"
 #include "node/data_plane.hpp"
+#include "node/rehearsal.hpp"
 #include "releases/manifest.hpp"
 #include "server/supervisor.hpp"
 #include "upgrade/release_image.hpp"
@@ -50,6 +51,9 @@ struct inspected_release {
 [[nodiscard]] std::vector<std::string> types_started_by(const releases::manifest&);
 /// How to come to (or back from) this release, as its manifest says.
 [[nodiscard]] upgrade::settings upgrade_settings_of(const releases::manifest&);
+
+/// What its rehearsal may use.
+[[nodiscard]] rehearsal_limits rehearsal_limits_of(const releases::manifest&);
 
 [[nodiscard]] const releases::listener_entry* find_listener(const releases::manifest&, std::string_view name) noexcept;
 

@@ -2,7 +2,7 @@
 //
 //   lane      holds                                                waits for
 //   prompt    status, lists, reports, trace, resume                nobody
-//   change    upgrade, rollback, commit, plan, install, remove     the release that moves
+//   change    upgrade, rehearse, rollback, commit, plan, install   the release that moves
 //   waiting   calls, states, suspend, and all else                 servers, and so for plugins' code
 //
 // moltd and molt-node have the same paths and use the same lanes: a request that passes through both stands in the same

@@ -33,7 +33,8 @@ inline constexpr std::size_t arguments_max = 256;                          ///< 
 inline constexpr std::size_t argument_bytes_max = std::size_t{64} << 10U;  ///< one value
 inline constexpr std::size_t name_bytes_max = 128;
 inline constexpr std::size_t path_bytes_max = 1024;
-inline constexpr std::size_t key_dots_max = 8;  ///< a.b.c = 1 has two
+inline constexpr std::size_t key_dots_max = 8;                         ///< a.b.c = 1 has two
+inline constexpr std::uint32_t rehearsal_memory_limit_mb = 1U << 24U;  ///< 16 TiB
 inline constexpr std::uint32_t connections_limit = 1'000'000;
 inline constexpr std::uint32_t children_limit = 4'000'000;  ///< of a dynamic supervisor
 inline constexpr std::uint32_t record_messages_limit = 1024;
@@ -151,8 +152,11 @@ struct upgrade_settings {
   std::chrono::milliseconds hook_timeout{5000};
   std::chrono::milliseconds switch_timeout{5000};  ///< mode atomic: time to come to rest
   failure_policy on_failure = failure_policy::rollback;
-  bool one_way = false;     ///< no way back is asked of the plan
-  argument_list arguments;  ///< given to hooks
+  bool one_way = false;  ///< no way back is asked of the plan
+  std::chrono::milliseconds rehearsal_timeout{60'000};
+  std::chrono::milliseconds rehearsal_cpu{0};  ///< 0: as the timeout
+  std::uint32_t rehearsal_memory_mb = 0;       ///< beyond what is copied; 0: half of what the system has available
+  argument_list arguments;                     ///< given to hooks
 };
 
 struct manifest {

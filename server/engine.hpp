@@ -234,6 +234,7 @@ struct engine {
   result<void> suspend(molt_ref, std::int64_t timeout_ns);
   result<void> resume(molt_ref);
   void for_each(unsigned part, unsigned parts, const std::function<void(resting_server&)>&);
+  int fork_at_rest();
   result<void> retire(const server_type&, std::int64_t timeout_ns);
   std::string who_has(const server_type&);
   std::string what_waits(thread_record&, const server_type&);

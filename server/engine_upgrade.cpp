@@ -1,6 +1,8 @@
 #include "server/engine.hpp"
 #include "server/growing_sink.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
@@ -185,6 +187,13 @@ void engine::for_each(unsigned part, unsigned parts, const std::function<void(re
     visit(resting);
     each.word.store(seen, std::memory_order_release);
   }
+}
+
+int engine::fork_at_rest() {
+  // What for_each, resting_server::name and become() lock; nobody else holds two of these.
+  const auto names = registry_.hold_names();
+  const std::lock_guard types{types_mutex_};
+  return ::fork();
 }
 
 // ---- Retiring a type

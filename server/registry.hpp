@@ -45,6 +45,8 @@ class registry {
   void unname(molt_ref);
   [[nodiscard]] molt_ref lookup(std::string_view name) const;
   [[nodiscard]] std::string name_of(const cell&) const;
+  /// Nobody is at the names while this is held: for a fork.
+  [[nodiscard]] std::unique_lock<std::mutex> hold_names() const { return std::unique_lock{names_mutex_}; }
 
  private:
   struct hash {

@@ -152,6 +152,8 @@ void runtime::for_each(const rest_guard&, unsigned part, unsigned parts,
   engine_->for_each(part, parts, visit);
 }
 
+int runtime::fork_at_rest(const rest_guard&) { return engine_->fork_at_rest(); }
+
 result<void> runtime::retire(const server_type& type, std::chrono::nanoseconds timeout) {
   return engine_->retire(type, timeout.count());
 }

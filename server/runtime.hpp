@@ -206,6 +206,9 @@ class runtime {
   /// Visits every server. Only while at rest (needs the guard); several threads may visit disjoint parts: thread `part`
   /// of `parts`.
   void for_each(const rest_guard&, unsigned part, unsigned parts, const std::function<void(resting_server&)>&);
+  /// fork(), with no lock of the runtime held by another thread that for_each and resting_server take. Returns what
+  /// fork does. The copy has this thread alone: of this runtime it may use those two only, and it ends by _exit.
+  int fork_at_rest(const rest_guard&);
   /// For code that never rests: waits until no server has `type` and no message, timer or deferred reply made by its
   /// image is pending and no work of its runs in the background, then forgets it. Waiting messages and timers that the
   /// receiver's present type takes are rewritten to it. Error: busy, with what still uses it.

@@ -3,6 +3,8 @@
 
 #include "tools/cli_terminal.hpp"
 
+#include <boost/json/fwd.hpp>
+
 #include <chrono>
 #include <string>
 #include <string_view>
@@ -34,10 +36,14 @@ struct change_request {
   std::string release;  ///< upgrade only
   std::string mode;     ///< upgrade only: empty, "lazy" or "atomic"
   std::vector<std::string> accept_loss;
-  key_values arguments;  ///< given to hooks
+  key_values arguments;   ///< given to hooks
+  bool rehearsal = true;  ///< upgrade only: first
   std::chrono::seconds timeout{3600};
 };
 int upgrade(const settings&, const change_request&);
+int rehearse(const settings&, const change_request&);  // cli_rehearsal.cpp
+/// What a rehearsal found, but for its problems.
+void print_rehearsal(const boost::json::value&);
 int rollback(const settings&, const change_request&);
 int commit(const settings&);
 

@@ -82,6 +82,7 @@ int report_change(const settings& with, const json::value& body, bool going_back
                         (migrated == "1" ? " server" : " servers") + " migrated (" + text_of(body, "way") + ")";
   if (const auto longest = number_of(body, "largest_migration_ms"); longest > 0.0)
     summary += ", at most " + duration_text(longest) + " each";
+  if (const auto& rehearsal = member_of(body, "rehearsal"); rehearsal.is_object()) print_rehearsal(rehearsal);
   const colour how = exit_code == exit_done ? colour::green : colour::red;
   std::printf("%s  %s\n", paint(how, outcome).c_str(), summary.c_str());
   print_types(body);
@@ -97,7 +98,9 @@ int report_change(const settings& with, const json::value& body, bool going_back
   else if (exit_code == exit_done)
     suggest(with, "molt status");
   else if (exit_code == exit_refused)
-    suggest(with, "nothing was changed; molt plan shows every problem");
+    suggest(with, member_of(body, "rehearsal").is_object()
+                      ? "nothing was changed; correct what failed, or go without: molt upgrade --no-rehearsal " + to
+                      : "nothing was changed; molt plan shows every problem");
   else if (exit_code == exit_failed)
     suggest(with, from + " serves as before; correct the hook, pack and install a new version");
   else
@@ -218,6 +221,7 @@ int plan(const settings& with, const plan_request& request) {
 int upgrade(const settings& with, const change_request& request) {
   json::object body{{"release", request.release}};
   if (!request.mode.empty()) body["mode"] = request.mode;
+  if (!request.rehearsal) body["rehearsal"] = false;
   if (!request.accept_loss.empty()) body["accept_loss"] = strings(request.accept_loss);
   return change(with, "/v1/upgrade", std::move(body), request, "upgrading to " + request.release, false);
 }

@@ -175,6 +175,16 @@ class command_line {
     add_change(upgrade);
     upgrade.callback([this] { chosen_ = [this] { return molt::cli::upgrade(with_, change_); }; });
 
+    upgrade.add_flag("!--no-rehearsal", change_.rehearsal, "Do not rehearse it in a copy of the node first");
+
+    auto& rehearse = add("rehearse", "Upgrade a copy of the running node, forwards and back; the node runs on", true,
+                         "  molt rehearse counter-2.0.0\n"
+                         "  molt rehearse counter-2.0.0 --json | jq .pause\n");
+    rehearse.add_option("RELEASE", change_.release, release_help_)->required();
+    add_losses(rehearse, change_.accept_loss);
+    add_arguments(rehearse, change_.arguments);
+    rehearse.callback([this] { chosen_ = [this] { return molt::cli::rehearse(with_, change_); }; });
+
     auto& rollback = add("rollback", "Back to the parent release, keeping what happened since", true,
                          "  molt rollback\n"
                          "  molt rollback --accept-loss lists\n");
@@ -326,12 +336,16 @@ class command_line {
         ->expected(1);
   }
 
-  void add_change(CLI::App& to) {
-    add_losses(to, change_.accept_loss);
-    to.add_option("--argument", change_.arguments, "For the hooks; may be repeated")
+  static void add_arguments(CLI::App& to, molt::cli::key_values& arguments) {
+    to.add_option("--argument", arguments, "For the hooks; may be repeated")
         ->type_name("KEY=VALUE")
         ->take_all()
         ->expected(1);
+  }
+
+  void add_change(CLI::App& to) {
+    add_losses(to, change_.accept_loss);
+    add_arguments(to, change_.arguments);
     to.add_option("--timeout", timeout_s_, "How long to wait for moltd's answer, in seconds")
         ->type_name("S")
         ->check(CLI::Range(1L, 86'400L))

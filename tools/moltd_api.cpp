@@ -97,7 +97,8 @@ http_response daemon::dispatch(const http_request& asked) {
       asked.path[releases_path.size()] == '/')
     return asked.method == "DELETE" ? delete_release(std::string_view{asked.path}.substr(releases_path.size() + 1))
                                     : wrong_method("DELETE");
-  const bool known = asked.path == releases_path || asked.path == "/v1/plan" || asked.path == "/v1/upgrade" ||
+  const bool known = asked.path == releases_path || asked.path == "/v1/plan" || asked.path == "/v1/rehearse" ||
+                     asked.path == "/v1/upgrade" ||
                      asked.path == "/v1/rollback" || asked.path == "/v1/commit" || asked.path == "/v1/call";
   if (!known) return node::error_response({reason::not_found, asked.path + ": no such path"});
   if (asked.method != "POST") return wrong_method(asked.path == releases_path ? "GET or POST" : "POST");
@@ -105,6 +106,7 @@ http_response daemon::dispatch(const http_request& asked) {
   if (!body) return node::error_response(body.error(), node::exit_code::refused);
   if (asked.path == releases_path) return post_release(*body);
   if (asked.path == "/v1/plan") return post_plan(std::move(*body));
+  if (asked.path == "/v1/rehearse") return post_rehearse(std::move(*body), asked.client_gone);
   if (asked.path == "/v1/upgrade") return post_upgrade(std::move(*body));
   if (asked.path == "/v1/rollback") return post_rollback(std::move(*body));
   if (asked.path == "/v1/commit") return post_commit();
@@ -140,7 +142,8 @@ http_response daemon::get_status() {
   for (const char* count : {"servers", "connections"})
     if (!body.contains(count)) body[count] = 0;
   if (!body.contains("listeners")) body["listeners"] = json::array{};
-  if (!body.contains("upgrade")) body["upgrade"] = nullptr;
+  for (const char* absent : {"upgrade", "rehearsing"})
+    if (!body.contains(absent)) body[absent] = nullptr;
   const lock held{mutex_};
   const auto running = store_.running();
   const auto found = running.empty() ? result<releases::release_record>{error{}} : store_.find(running);

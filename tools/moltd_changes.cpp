@@ -89,6 +89,14 @@ http_response with_problem(const http_response& planned, const std::string& prob
   return respond(object);
 }
 
+/// The node's report with the rehearsal that came before.
+http_response with_rehearsal(const http_response& changed, json::object rehearsal) {
+  auto report = node::error_of(changed) ? error{} : node::parse_json(changed.body);
+  if (!report || !report->is_object()) return changed;
+  report->get_object()["rehearsal"] = std::move(rehearsal);
+  return respond(report->get_object());
+}
+
 /// The report of a start without state to move.
 http_response started_cold(std::string_view from, std::string_view to, clock::time_point begun) {
   const std::chrono::duration<double, std::milli> took = clock::now() - begun;
@@ -119,8 +127,8 @@ transition_outcome outcome_named(std::string_view name) noexcept {
 }  // namespace
 
 result<http_response> daemon::ask_node(std::string_view method, std::string_view target, std::string_view body,
-                                       milliseconds timeout) const {
-  return node::request(node_socket_, method, target, body, timeout);
+                                       milliseconds timeout, const std::function<bool()>& given_up) const {
+  return node::request(node_socket_, method, target, body, timeout, given_up);
 }
 
 // -- The store's content
@@ -197,8 +205,16 @@ http_response daemon::post_upgrade(json::object body) {
     wanted.to = target->id;
     wanted.kind = wanted.from.empty() ? transition_kind::start : transition_kind::upgrade;
   }
+  wanted.rehearse = true;
+  if (const auto found = body.find("rehearsal"); found != body.end()) {
+    if (!found->value().is_bool())
+      return refused({reason::invalid_argument, "rehearsal: expected true or false"});
+    wanted.rehearse = found->value().get_bool();
+    body.erase(found);
+  }
   wanted.body = std::move(body);
-  return run_change(wanted);
+  auto answered = run_change(wanted);
+  return wanted.rehearsal.empty() ? answered : with_rehearsal(answered, std::move(wanted.rehearsal));
 }
 
 http_response daemon::post_rollback(json::object body) {
@@ -215,18 +231,33 @@ http_response daemon::post_rollback(json::object body) {
   return run_change(wanted);
 }
 
+std::optional<error> daemon::in_the_way_of_change(const lock& /*held*/) {
+  if (state_ == node_state::starting || state_ == node_state::backing_off)
+    return error{reason::busy, "the node is starting", "try again in a moment"};
+  if (state_ == node_state::stopping) return error{reason::stopping, "moltd is stopping"};
+  if (adopted_mid_change_)
+    return error{reason::busy, "the node is in the middle of a change that an earlier moltd began"};
+  if (store_.in_flight() && state_ == node_state::running) {  // an outcome that could not be written down: a full disk
+    adopted_mid_change_ = true;
+    wake();
+    return error{reason::busy, "the outcome of the last change is being found out", "try again in a moment"};
+  }
+  return std::nullopt;
+}
+
 http_response daemon::run_change(change& wanted) {
   const std::unique_lock changing{changing_, std::try_to_lock};
   if (!changing) return refused({reason::busy, "another change of the release is under way", "molt status shows it"});
   lock held{mutex_};
-  if (state_ == node_state::starting || state_ == node_state::backing_off)
-    return refused({reason::busy, "the node is starting", "try again in a moment"});
-  if (state_ == node_state::stopping) return refused({reason::stopping, "moltd is stopping"});
-  if (adopted_mid_change_) return refused({reason::busy, "the node is in the middle of a change that an earlier moltd began"});
-  if (store_.in_flight() && state_ == node_state::running) {  // an outcome that could not be written down: a full disk
-    adopted_mid_change_ = true;
-    wake();
-    return refused({reason::busy, "the outcome of the last change is being found out", "try again in a moment"});
+  if (const auto why = in_the_way_of_change(held)) return refused(*why);
+  // Before anything is journalled. What the store would refuse is not rehearsed.
+  if (wanted.rehearse && wanted.kind == transition_kind::upgrade && state_ == node_state::running &&
+      !store_.in_probation() && wanted.to != store_.running()) {
+    const auto folder = store_.folder_of(wanted.to);
+    held.unlock();
+    if (auto stopped = rehearse_first(wanted, folder)) return std::move(*stopped);
+    held.lock();
+    if (const auto why = in_the_way_of_change(held)) return refused(*why);
   }
   if (state_ == node_state::down && wanted.kind == transition_kind::upgrade && wanted.to == store_.running())
     return start_again(held, wanted);

@@ -34,6 +34,7 @@
 #include <cstddef>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -88,6 +89,8 @@ class daemon {
     std::string from;
     std::string to;
     boost::json::object body;  ///< for the node, without the release
+    bool rehearse = false;
+    boost::json::object rehearsal;  ///< the one that passed
   };
 
   daemon(options, releases::store);
@@ -124,9 +127,16 @@ class daemon {
   node::http_response change_live(change&);
   node::http_response conclude(const change&, const node::http_response& from_node, listeners candidate);
   node::http_response await_resolution(const change&);
+  [[nodiscard]] std::optional<error> in_the_way_of_change(const lock&);
   result<node::http_response> ask_node(std::string_view method, std::string_view target, std::string_view body,
-                                       milliseconds timeout) const;
+                                       milliseconds timeout, const std::function<bool()>& given_up = {}) const;
   result<listeners> listeners_for(const lock&, const std::string& release) const;
+
+  // moltd_rehearsal.cpp: an upgrade in a copy of the node, for its own sake and before each upgrade.
+  node::http_response post_rehearse(boost::json::object, const std::function<bool()>& client_gone);
+  std::optional<node::http_response> rehearse_first(change&, const std::filesystem::path& folder);
+  result<node::http_response> ask_for_rehearsal(boost::json::object body, const std::filesystem::path& folder,
+                                                const std::function<bool()>& given_up) const;
 
   // moltd_api.cpp: what the control socket asks.
   node::http_response dispatch(const node::http_request&);

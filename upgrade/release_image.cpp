@@ -62,6 +62,13 @@ result<release_content> load_release(std::string id, std::span<const std::filesy
   return content;
 }
 
+void share_loaded_plugins(std::span<const release_content> loaded, release_content& next) {
+  for (const auto& known : loaded)
+    for (const auto& plugin : known.plugins)
+      for (auto& wanted : next.plugins)
+        if (&wanted->image() == &plugin->image()) wanted = plugin;
+}
+
 // ---- release_image
 
 /// From one type that may be running to this release's type of the same name.
@@ -184,7 +191,9 @@ std::optional<migration::transformation> release_image::move_state(servers::rest
   }
   const molt_change change{
       bound.from_version.c_str(), bound.to_version.c_str(), {arguments_.data(), arguments_.size()}};
-  const migration::transformation_settings settings{settings_.hook_timeout, migration::archive_size_max, revertible};
+  const migration::transformation_settings settings{
+      settings_.hook_timeout, migration::archive_size_max, revertible, bound.to->abi().self_check,
+      settings_.begins,       settings_.begins_with};
   transformation done{bound.path, server.state(), change, settings};
   if (done.outcome() == transformation::state::complete) {
     server.become(*bound.to, done.current());

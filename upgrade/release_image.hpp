@@ -65,6 +65,9 @@ struct release_content {
 /// Loads every file, or none. Errors: those of loader::load.
 [[nodiscard]] result<release_content> load_release(std::string id, std::span<const std::filesystem::path> plugins);
 
+/// A plugin already loaded is one object, however often it was asked for: its servers are not touched by an upgrade.
+void share_loaded_plugins(std::span<const release_content> loaded, release_content& next);
+
 /// A server that could not be brought over.
 struct server_failure {
   molt_ref ref{};
@@ -85,6 +88,9 @@ struct adopt_settings {
   servers::arguments arguments;          ///< for the hooks
   std::vector<std::string> accept_loss;  ///< names of losses that the operator accepted; others fail the server
   std::vector<std::string> leaving{};    ///< types that the release lacks and whose servers are left as they are
+  /// As in transformation_settings.
+  void (*begins)(const migration::path_step*, void* with) noexcept = nullptr;
+  void* begins_with = nullptr;
 };
 
 /// Counts of one server type, since the release was made.

@@ -172,6 +172,14 @@ result<plan> switcher::plan_rollback(const settings& chosen) const {
   return plan_between(current(), before.back(), direction::down, chosen);
 }
 
+rehearsal_task switcher::task_for_rehearsal(const settings& chosen, const plan& planned) const {
+  rehearsal_task task{current(), everything_loaded(), {}, {}, planned.one_way};
+  task.settings = {direction::up, chosen.hook_timeout, chosen.arguments, chosen.accept_loss, chosen.types_leaving};
+  for (const auto& type : planned.back)
+    for (const auto& loss : type.losses) task.losses.push_back(loss.name);
+  return task;
+}
+
 plan switcher::plan_between(const release_content& from, const release_content& to, direction going,
                             const settings& chosen) const {
   plan_options options{going, chosen.accept_loss, chosen.one_way, chosen.types_in_use};
@@ -195,7 +203,7 @@ plan switcher::plan_between(const release_content& from, const release_content& 
 
 result<report> switcher::move_to(release_content next, direction going, const settings& chosen) {
   if (image_of_current() == nullptr) return error{reason::invalid_argument, "no release was started"};
-  share_loaded_plugins(next);
+  share_loaded_plugins(everything_loaded(), next);
   attempt now{chosen, current(), std::move(next), going, nullptr, {}};
   now.report.from = now.from.id;
   now.report.to = now.to.id;
@@ -456,14 +464,6 @@ switcher::content_list switcher::everything_loaded() const {
   all.insert(all.end(), parents_.rbegin(), parents_.rend());
   all.insert(all.end(), left_.begin(), left_.end());
   return all;
-}
-
-/// A plugin already loaded is one object, however often it was asked for: its servers are not touched by an upgrade.
-void switcher::share_loaded_plugins(release_content& next) const {
-  for (const auto& known : everything_loaded())
-    for (const auto& plugin : known.plugins)
-      for (auto& wanted : next.plugins)
-        if (&wanted->image() == &plugin->image()) wanted = plugin;
 }
 
 result<std::vector<loader::unload_report>> switcher::commit(std::chrono::nanoseconds timeout) {

@@ -20,6 +20,7 @@
 #include "base/result.hpp"
 #include "server/runtime.hpp"
 #include "upgrade/plan.hpp"
+#include "upgrade/rehearsal.hpp"
 #include "upgrade/release_image.hpp"
 
 #include <atomic>
@@ -115,6 +116,9 @@ class switcher {
   [[nodiscard]] result<plan> plan_upgrade(const release_content& next, const settings&) const;
   [[nodiscard]] result<plan> plan_rollback(const settings&) const;
 
+  /// What a copy of this process needs to rehearse the upgrade that `planned` is the plan of.
+  [[nodiscard]] rehearsal_task task_for_rehearsal(const settings&, const plan& planned) const;
+
   /// Forgets the parents and lets go of every image that is not the current release's, each unload verified. An image
   /// whose loaded_plugin somebody else still holds stays, and its report says so. Errors: busy (another operation, or
   /// something in the runtime still uses a parent's image: the text names it; then the parents stay and rollback is
@@ -152,7 +156,6 @@ class switcher {
   [[nodiscard]] plan plan_between(const release_content& from, const release_content& to, direction,
                                   const settings&) const;
   [[nodiscard]] content_list everything_loaded() const;
-  void share_loaded_plugins(release_content&) const;
   [[nodiscard]] std::shared_ptr<const release_image> image_of_current() const;
   [[nodiscard]] result<std::vector<loader::unload_report>> let_go(bool parents_too, std::chrono::nanoseconds timeout);
   [[nodiscard]] std::vector<std::shared_ptr<const loaded_plugin>> unneeded_plugins(bool parents_too) const;

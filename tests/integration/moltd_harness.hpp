@@ -74,10 +74,11 @@ struct outcome {
 
 class moltd_box {
  public:
-  /// Makes release folders box-1.0.0, box-2.0.0 (hooks, one more listener) and box-2.0.3 (a hook of 400 ms).
+  /// Makes release folders box-1.0.0, box-2.0.0 (hooks, one more listener), box-2.0.1 (a hook that throws at 13) and box-2.0.3 (a hook of 400 ms).
   moltd_box() {
     make_release("1.0.0", "1.0.0", fixtures::counter_1_0_0, "1.0.0", 1);
     make_release("2.0.0", "2.0.0", fixtures::counter_2_0_0, "2.0.0", 2);
+    make_release("2.0.1", "2.0.1", fixtures::counter_2_0_1_throwing, "2.0.0", 1);
     make_release("2.0.3", "2.0.3", fixtures::counter_2_0_3_slow, "2.0.0", 1);
   }
   moltd_box(const moltd_box&) = delete;
@@ -162,6 +163,10 @@ class moltd_box {
     return ask("POST", "/v1/releases", {{"path", release(version).string()}});
   }
   reply upgrade(const std::string& id) { return ask("POST", "/v1/upgrade", {{"release", id}}); }
+  /// Without rehearsing it first.
+  reply upgrade_at_once(const std::string& id) {
+    return ask("POST", "/v1/upgrade", {{"release", id}, {"rehearsal", false}});
+  }
   reply rollback() { return ask("POST", "/v1/rollback", json::object{}); }
   reply commit() { return ask("POST", "/v1/commit", json::object{}); }
   /// "box-2.0.0 permanent box-1.0.0 probation true"

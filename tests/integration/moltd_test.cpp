@@ -141,7 +141,9 @@ TEST_F(moltd, shows_one_defined_release_after_being_killed_at_any_point_of_an_up
   const auto pid = box.node_pid();
   for (int round = 0; round < 12; ++round) {
     const bool back = box.node_runs() == "box-2.0.0";
-    auto change = std::async(std::launch::async, [&] { return back ? box.rollback() : box.upgrade("2.0.0"); });
+    auto change = std::async(std::launch::async, [&, rehearsed = round % 4 == 0] {
+      return back ? box.rollback() : rehearsed ? box.upgrade("2.0.0") : box.upgrade_at_once("2.0.0");
+    });
     std::this_thread::sleep_for(std::chrono::microseconds{delays() % 60'000});
     box.kill_moltd();
     (void)change.get();
@@ -159,7 +161,7 @@ TEST_F(moltd, shows_one_defined_release_after_being_killed_at_any_point_of_an_up
 TEST_F(moltd, waits_for_a_node_that_is_in_the_middle_of_a_change) {
   ASSERT_TRUE(box.start_first());
   ASSERT_EQ(box.install("2.0.3").status, 200U);
-  auto change = std::async(std::launch::async, [&] { return box.upgrade("2.0.3"); });
+  auto change = std::async(std::launch::async, [&] { return box.upgrade_at_once("2.0.3"); });
   std::this_thread::sleep_for(milliseconds{150});
   box.kill_moltd();
   (void)change.get();
@@ -173,7 +175,7 @@ TEST_F(moltd, starts_the_permanent_release_when_both_died_during_an_upgrade) {
   ASSERT_TRUE(box.start_first());
   ASSERT_EQ(box.install("2.0.3").status, 200U);
   const auto pid = box.node_pid();
-  auto change = std::async(std::launch::async, [&] { return box.upgrade("2.0.3"); });
+  auto change = std::async(std::launch::async, [&] { return box.upgrade_at_once("2.0.3"); });
   std::this_thread::sleep_for(milliseconds{150});
   ::kill(box.moltd, SIGSTOP);  // so that it does not see the node die
   ::kill(pid, SIGKILL);
@@ -188,7 +190,7 @@ TEST_F(moltd, says_so_when_the_node_dies_during_an_upgrade_and_starts_the_parent
   ASSERT_TRUE(box.start_first());
   ASSERT_EQ(box.install("2.0.3").status, 200U);
   const auto pid = box.node_pid();
-  auto change = std::async(std::launch::async, [&] { return box.upgrade("2.0.3"); });
+  auto change = std::async(std::launch::async, [&] { return box.upgrade_at_once("2.0.3"); });
   std::this_thread::sleep_for(milliseconds{150});
   EXPECT_EQ(box.upgrade("2.0.3").status, 409U) << "one change at a time";
   ::kill(pid, SIGKILL);
@@ -197,6 +199,57 @@ TEST_F(moltd, says_so_when_the_node_dies_during_an_upgrade_and_starts_the_parent
   EXPECT_THAT(answer.text({"error", "message"}), HasSubstr("the node ended during the change to box-2.0.3"));
   ASSERT_TRUE(box.serves());
   reach("box-1.0.0 permanent box-1.0.0 probation false");
+}
+
+TEST_F(moltd, rehearses_an_upgrade_before_it_journals_it) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  ASSERT_EQ(box.install("2.0.1").status, 200U);
+  EXPECT_THAT(moltd_box::content_of("/proc/" + std::to_string(box.node_pid()) + "/environ"),
+              HasSubstr("glibc.malloc.hugetlb=1"))
+      << "without huge pages a fork takes long";
+  EXPECT_EQ(box.call("add", {{"by", 13}}), "13");
+  const auto rehearsed = box.ask("POST", "/v1/rehearse", {{"release", "2.0.0"}});
+  EXPECT_EQ(rehearsed.text({"passed"}), "true") << json::serialize(rehearsed.body);
+  EXPECT_EQ(rehearsed.body.at("types").at(0).at("type").as_string(), "counter.server");
+  const auto failed = box.ask("POST", "/v1/rehearse", {{"release", "2.0.1"}});
+  EXPECT_EQ(failed.text({"passed"}), "false");
+  EXPECT_EQ(failed.body.at("failures").at(0).at("error").as_string(), "cannot convert 13");
+  const auto refused = box.upgrade("2.0.1");
+  EXPECT_EQ(refused.text({"result"}), "refused");
+  EXPECT_THAT(json::serialize(refused.body.at("problems")), HasSubstr("in the rehearsal: counter"));
+  EXPECT_EQ(box.ask("POST", "/v1/rehearse", {{"release", "1.0.0"}}).text({"error", "message"}), "box-1.0.0 runs already");
+  EXPECT_EQ(box.ask("GET", "/v1/history").body.at("history").as_array().size(), 1U) << "nothing of it is kept";
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  EXPECT_EQ(box.upgrade_at_once("2.0.1").text({"result"}), "rolled_back");
+  const auto done = box.upgrade("2.0.0");
+  EXPECT_EQ(done.text({"result"}), "done");
+  EXPECT_EQ(done.text({"rehearsal", "passed"}), "true");
+  EXPECT_EQ(box.call("get"), "13");
+}
+
+TEST_F(moltd, ends_a_rehearsal_whose_client_or_moltd_went_away) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.3").status, 200U);  // its hook takes 400 ms
+  const auto rehearsing = [&] {
+    const auto status =
+        node::request((box.folder.path() / "run/node.sock").string(), "GET", "/v1/status", "", milliseconds{5000});
+    return status && status->body.find(R"("rehearsing":"box-2.0.3")") != std::string::npos;
+  };
+  for (const bool whole_moltd : {false, true}) {
+    auto client = std::async(std::launch::async, [&] {
+      return node::request(box.socket(), "POST", "/v1/rehearse", R"({"release":"2.0.3"})", milliseconds{300});
+    });
+    EXPECT_TRUE(eventually(rehearsing));
+    if (whole_moltd) box.kill_moltd();
+    EXPECT_FALSE(client.get());
+    EXPECT_TRUE(eventually([&] { return !rehearsing(); }));
+    if (whole_moltd) {
+      ASSERT_TRUE(box.start());
+    }
+    EXPECT_EQ(box.call("get"), "0");
+  }
+  EXPECT_TRUE(eventually([&] { return box.upgrade("2.0.3").text({"result"}) == "done"; })) << "once it has adopted";
 }
 
 TEST_F(moltd, refuses_a_release_that_changed_on_disk_and_changes_nothing) {

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <atomic>
 #include <fstream>
+#include <memory>
+#include <random>
 #include <thread>
 
 namespace molt::upgrade {
@@ -50,6 +52,49 @@ TEST_P(transaction, moves_every_server_with_its_state) {
   for (std::size_t n = 0; n < all.size(); ++n) {
     EXPECT_EQ(old_client.version(all[n]), "2.0.0");
     EXPECT_EQ(new_client.get(all[n]), 1000 + static_cast<std::int64_t>(n));
+  }
+}
+
+TEST_P(transaction, goes_back_when_self_check_refuses_a_new_state) {
+  start(fixtures::counter_1_0_0);
+  const auto all = counters(20);
+  auto with = chosen();
+  with.arguments = {{"label", "broken"}};
+  const auto done = upgrade(fixtures::counter_2_0_0, with);
+  EXPECT_EQ(done.result, phase::rolled_back) << told(done);
+  ASSERT_FALSE(done.failures.empty());
+  EXPECT_EQ(done.failures[0].hook, "self_check");
+  EXPECT_EQ(done.failures[0].error, "the label is broken");
+  const auto old_client = speaking(fixtures::counter_1_0_0);
+  for (std::size_t n = 0; n < all.size(); ++n) {
+    EXPECT_EQ(old_client.version(all[n]), "1.0.0");
+    EXPECT_EQ(old_client.get(all[n]), static_cast<std::int64_t>(n));
+  }
+}
+
+TEST(rehearsal_board, is_read_without_believing_it) {
+  std::mt19937_64 random{20261121};
+  const auto board = std::make_unique<rehearsal_board>();
+  for (int round = 0; round < 20; ++round) {
+    auto* const words = reinterpret_cast<std::uint64_t*>(board.get());
+    for (std::size_t n = 0; n < sizeof(rehearsal_board) / 8; ++n) words[n] = random();
+    if (round % 2 == 0) board->stage = static_cast<std::uint32_t>(rehearsal_stage::finished);
+    const auto found = read_board(*board);
+    EXPECT_EQ(found.damaged, found.stage == rehearsal_stage::finished);
+    EXPECT_LE(found.types.size(), rehearsal_types_max);
+    EXPECT_LE(found.failures.size(), rehearsal_failures_max);
+    EXPECT_LE(found.notes.size(), rehearsal_notes_max);
+    for (const auto& type : found.types) EXPECT_LE(type.p99, type.largest);
+  }
+}
+
+TEST(duration_counts, gives_quantiles_that_are_at_most_an_eighth_too_high) {
+  duration_counts counts{};
+  EXPECT_EQ(counts.quantile(0.5).count(), 0);
+  for (int n = 1; n <= 1000; ++n) counts.add(std::chrono::microseconds{n});
+  for (const double share : {0.1, 0.5, 0.99}) {
+    EXPECT_GE(static_cast<double>(counts.quantile(share).count()), share * 1e6);
+    EXPECT_LE(static_cast<double>(counts.quantile(share).count()), share * 1.13e6);
   }
 }
 

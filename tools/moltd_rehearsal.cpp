@@ -1,0 +1,99 @@
+// Rehearsals: asked for by themselves, and before each upgrade, ahead of its journalled transition. The node makes them; nothing
+// of one outlives its answer.
+#include "node/api_error.hpp"
+#include "node/json_codec.hpp"
+#include "releases/package.hpp"
+#include "tools/moltd_daemon.hpp"
+
+#include <boost/json.hpp>
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+namespace molt::daemon {
+namespace {
+
+namespace json = boost::json;
+using node::exit_code;
+using node::http_response;
+
+constexpr milliseconds rehearsal_timeout = std::chrono::hours{48};  ///< the node bounds it; this ends a hang for ever
+
+http_response respond(const json::object& body) { return {200, json::serialize(body), "application/json"}; }
+
+http_response refused(const error& why) {
+  const bool unreachable = why.why() == reason::unreachable || why.why() == reason::stopping;
+  return node::error_response(why, unreachable ? exit_code::unreachable : exit_code::refused);
+}
+
+bool has_passed(const json::object& rehearsal) {
+  const auto* const passed = rehearsal.if_contains("passed");
+  return passed != nullptr && passed->is_bool() && passed->get_bool();
+}
+
+/// The report of an upgrade that a rehearsal kept from beginning.
+json::object refused_report(const std::string& from, const std::string& to, json::object rehearsal) {
+  json::array problems;
+  if (const auto* const found = rehearsal.if_contains("problems"); found != nullptr && found->is_array())
+    for (const auto& each : found->get_array())
+      if (each.is_string()) problems.emplace_back("in the rehearsal: " + std::string{std::string_view{each.get_string()}});
+  return {{"result", "refused"},
+          {"from", from},
+          {"to", to},
+          {"direction", "up"},
+          {"way", "keep"},
+          {"total_ms", 0},
+          {"types", json::array{}},
+          {"servers_migrated", 0},
+          {"servers_failed", 0},
+          {"failures", json::array{}},
+          {"problems", std::move(problems)},
+          {"notes", json::array{}},
+          {"rehearsal", std::move(rehearsal)}};
+}
+
+}  // namespace
+
+result<http_response> daemon::ask_for_rehearsal(json::object body, const std::filesystem::path& folder,
+                                                const std::function<bool()>& given_up) const {
+  MOLT_CHECK(releases::verify_contents(folder));  // its code is about to be run
+  body["release_dir"] = folder.string();
+  return ask_node("POST", "/v1/rehearse", json::serialize(body), rehearsal_timeout, given_up);
+}
+
+http_response daemon::post_rehearse(json::object body, const std::function<bool()>& client_gone) {
+  const auto found = body.find("release");
+  if (found == body.end() || !found->value().is_string())
+    return refused({reason::invalid_argument, "release: expected the release's id, as in \"kv-1.0.0\""});
+  const std::string name{std::string_view{found->value().get_string()}};
+  body.erase(found);
+  lock held{mutex_};
+  const auto target = store_.find(name);
+  if (!target) return refused(target.error());
+  if (state_ == node_state::down)
+    return refused({reason::unreachable, "no node is running", "molt status says why; molt upgrade RELEASE starts one"});
+  if (target->id == store_.running()) return refused({reason::refused, target->id + " runs already"});
+  const auto folder = store_.folder_of(target->id);
+  held.unlock();
+  const auto answered = ask_for_rehearsal(std::move(body), folder, client_gone);
+  return answered ? *answered : refused(answered.error());
+}
+
+/// What to answer instead of upgrading; nothing: it passed.
+std::optional<http_response> daemon::rehearse_first(change& wanted, const std::filesystem::path& folder) {
+  spdlog::info("rehearsing the upgrade to {}", wanted.to);
+  const auto answered = ask_for_rehearsal(wanted.body, folder, {});
+  if (!answered) return refused(answered.error());
+  if (node::error_of(*answered)) return *answered;
+  auto report = node::parse_json(answered->body);
+  if (!report || !report->is_object())
+    return refused({reason::corrupt, "the node's answer to the rehearsal is no JSON object"});
+  if (!has_passed(report->get_object())) {
+    spdlog::warn("the upgrade to {} was not begun: its rehearsal did not pass", wanted.to);
+    return respond(refused_report(wanted.from, wanted.to, std::move(report->get_object())));
+  }
+  wanted.rehearsal = std::move(report->get_object());
+  return std::nullopt;
+}
+
+}  // namespace molt::daemon

@@ -1,0 +1,423 @@
+#include "upgrade/rehearsal.hpp"
+
+#include "state_migration/archive_buffer.hpp"
+#include "state_migration/archive_difference.hpp"
+
+#include <malloc.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <new>
+#include <optional>
+#include <type_traits>
+#include <unordered_map>
+
+namespace molt::upgrade {
+namespace {
+
+using clock = std::chrono::steady_clock;
+using migration::likeness;
+
+static_assert(std::is_trivially_copyable_v<rehearsal_board> && std::is_standard_layout_v<rehearsal_board>);
+
+constexpr std::uint64_t failures_in_all_max = 10 * rehearsal_failures_max;
+/// Of each type the first, second, fourth, ... server is looked at closely: what memory it needs, and whether it leaks.
+constexpr unsigned rounds_for_leaks = 4;
+/// A server that takes longer is counted by itself, and not taken round and round.
+constexpr std::chrono::milliseconds large{5};
+
+std::int64_t heap_in_use() noexcept {
+  const auto now = ::mallinfo2();
+  return static_cast<std::int64_t>(now.uordblks + now.hblkhd);
+}
+
+std::uint64_t checksum_of(const rehearsal_board& board) noexcept {
+  const auto* const bytes = reinterpret_cast<const unsigned char*>(&board);
+  std::uint64_t hash = 0xcbf29ce484222325U;
+  for (std::size_t n = 0; n < offsetof(rehearsal_board, checksum); ++n) hash = (hash ^ bytes[n]) * 0x100000001b3U;
+  return hash;
+}
+
+std::string joined(const std::vector<std::string>& texts) {
+  std::string all;
+  for (const auto& text : texts) all += (all.empty() ? "" : ", then ") + text;
+  return all;
+}
+
+class rehearser {
+ public:
+  rehearser(release_content next, const rehearsal_task& task, rehearsal_board& board) : task_{task}, board_{board} {
+    auto settings = task.settings;
+    settings.begins = &rehearser::step_begins;
+    settings.begins_with = this;
+    next_ = release_image::make(next, task.loaded, settings);
+    settings.going = direction::down;
+    settings.accept_loss = task.losses;
+    const std::vector<release_content> sources{std::move(next)};
+    back_ = release_image::make(task.from, sources, settings);
+    leaving_ = task.settings.leaving;
+  }
+
+  void visit(servers::resting_server& server) {
+    if (board_.failed >= failures_in_all_max) return;
+    ++board_.visited;
+    const auto& type = server.type();
+    const auto* const to = next_->find_type(type.name());
+    if (to == &type || std::find(leaving_.begin(), leaving_.end(), type.name()) != leaving_.end()) {
+      ++board_.unchanged;
+      return;
+    }
+    begin(server);
+    auto& [at, stays] = entry_of(type);
+    auto& entry = *at;
+    const auto nth = ++entry.servers;
+    const bool close_look = std::has_single_bit(nth);
+    before_.clear();
+    if (!stays && !archive(server, before_, rehearsal_stage::archiving)) return fail_type(entry);
+    const auto heap = close_look ? heap_in_use() : 0;
+    const auto took = move(server, *next_, rehearsal_stage::migrating);
+    if (!took) return fail_type(entry);
+    count(entry, *took, close_look ? heap_in_use() - heap : 0, close_look);
+    if (!check_kept(server, type)) return fail_type(entry);
+    if (task_.one_way) return;
+    const auto back = move(server, *back_, rehearsal_stage::going_back);
+    if (!back) return fail_type(entry);
+    entry.largest_back_ns = std::max(entry.largest_back_ns, back->count());
+    if (!stays && !compare(server)) return fail_type(entry);
+    if (close_look && !stays && *took + *back < large) look_for_leaks(server, entry);
+  }
+
+  void finish() {
+    set(rehearsal_stage::finished);
+    if (board_.failed >= failures_in_all_max)
+      note("it ended early, after " + std::to_string(board_.failed) + " failures");
+    for (const auto& [type, count] : unclear_)
+      note(std::to_string(count) + " servers of " + type +
+           " came back with other bytes of the same number; only their own serialize could tell whether that is the "
+           "same "
+           "state");
+    for (const auto& [type, count] : lossy_)
+      note(std::to_string(count) + " servers of " + type + " came back without what the way back declares to lose");
+    board_.checksum = checksum_of(board_);
+  }
+
+ private:
+  using entry = rehearsal_board::type_entry;
+  struct known_type {
+    entry* at;
+    bool stays;  // the very object goes there and back: nothing to compare
+  };
+
+  static void step_begins(const migration::path_step* step, void* with) noexcept {
+    auto& self = *static_cast<rehearser*>(with);
+    if (step == self.step_ && step != nullptr) return;
+    self.step_ = step;
+    try {
+      self.board_.step.set(step == nullptr ? "self_check" : step->text());
+    } catch (const std::bad_alloc&) {
+      self.board_.step.set({});
+    }
+  }
+
+  void set(rehearsal_stage stage) noexcept { board_.stage = static_cast<std::uint32_t>(stage); }
+
+  void begin(const servers::resting_server& server) {
+    server_ = server.name();
+    if (server_.empty()) server_ = unnamed(server);
+    board_.server.set(server_);
+    board_.type.set(server.type().name());
+    board_.step.set({});
+    step_ = nullptr;
+  }
+
+  static std::string unnamed(const servers::resting_server& server) {
+    char ref[20];
+    std::snprintf(ref, sizeof ref, " %llx", static_cast<unsigned long long>(server.ref().bits));
+    return std::string{server.type().name()} + ref;
+  }
+
+  known_type& entry_of(const servers::server_type& type) {
+    const auto found = entries_.find(&type);
+    if (found != entries_.end()) return found->second;
+    const auto at = std::min<std::size_t>(board_.types, rehearsal_types_max - 1);
+    auto& made = board_.type_of[at];
+    board_.types = static_cast<std::uint32_t>(at) + 1;
+    const auto path = next_->path_for(type);
+    const auto* const to = next_->find_type(type.name());
+    const auto back = to != nullptr ? back_->path_for(*to) : path;
+    const auto keeps = [](const auto& each) { return each && *each != nullptr && (*each)->steps.empty(); };
+    if (at + 1 == rehearsal_types_max) {
+      made.type.set("others");
+    } else {
+      made.type.set(type.name());
+      if (path && *path != nullptr) {
+        made.way = static_cast<std::uint32_t>((*path)->way);
+        made.steps.set(joined((*path)->step_texts()));
+      }
+    }
+    return entries_.emplace(&type, known_type{&made, keeps(path) && (task_.one_way || keeps(back))}).first->second;
+  }
+
+  void fail_type(entry& of) noexcept { ++of.failed; }
+
+  void fail(rehearsal_stage stage, std::string_view hook, std::string_view error) noexcept {
+    if (board_.failed < rehearsal_failures_max) {
+      auto& to = board_.failure[board_.failed];
+      to.server.set(server_);
+      to.type.set(board_.type.get());
+      to.stage = static_cast<std::uint32_t>(stage);
+      to.hook.set(hook);
+      to.error.set(error);
+    }
+    ++board_.failed;
+  }
+
+  bool archive(const servers::resting_server& server, migration::archive_buffer& to, rehearsal_stage stage) {
+    set(stage);
+    molt_text text;
+    text.size = 0;
+    const auto& schema = *server.type().abi().state;
+    if (to.save(schema, server.state(), text) == MOLT_OK) return true;
+    const std::string_view said{text.data, std::min(text.size, MOLT_TEXT_CAPACITY)};
+    fail(stage, "archive of " + std::string{schema.name}, said.empty() ? "no memory for the archive" : said);
+    return false;
+  }
+
+  std::optional<std::chrono::nanoseconds> move(servers::resting_server& server, const release_image& to,
+                                               rehearsal_stage stage) {
+    set(stage);
+    const auto failed = to.failed();
+    const auto begun = clock::now();
+    to.adopt(server);
+    const auto took = clock::now() - begun;
+    to.destroy_old_states();
+    if (to.failed() == failed) return took;
+    const auto all = to.failures();
+    if (all.empty())
+      fail(stage, {}, "out of memory");
+    else
+      fail(stage, all.back().hook, all.back().error);
+    return std::nullopt;
+  }
+
+  void count(entry& of, std::chrono::nanoseconds took, std::int64_t memory, bool sampled) noexcept {
+    of.total_ns += took.count();
+    of.largest_ns = std::max(of.largest_ns, took.count());
+    of.times.add(took);
+    if (!sampled) return;
+    if (took > large) {
+      of.memory_of_large += memory;
+      ++of.large;
+    } else {
+      of.memory_sampled += memory;
+      ++of.memory_samples;
+    }
+  }
+
+  /// A state that is kept has not been checked on the way.
+  bool check_kept(const servers::resting_server& server, const servers::server_type& before) {
+    auto* const check = server.type().abi().self_check;
+    const auto path = next_->path_for(before);
+    if (check == nullptr || !path || *path == nullptr || !(*path)->steps.empty()) return true;
+    step_begins(nullptr, this);
+    molt_text text;
+    text.size = 0;
+    if (check(server.state(), &text) == MOLT_OK) return true;
+    fail(rehearsal_stage::migrating, "self_check",
+         std::string_view{text.data, std::min(text.size, MOLT_TEXT_CAPACITY)});
+    return false;
+  }
+
+  bool compare(const servers::resting_server& server) {
+    after_.clear();
+    if (!archive(server, after_, rehearsal_stage::comparing)) return false;
+    const auto found = migration::compare_archives(*server.type().abi().state, before_.bytes(), after_.bytes());
+    if (found.found == likeness::same) return true;
+    const std::string type{server.type().name()};
+    if (found.found == likeness::unclear) return ++unclear_[type] != 0;
+    if (!task_.losses.empty() && loses(type)) return ++lossy_[type] != 0;
+    fail(rehearsal_stage::comparing, "there and back", "the state is not the one it was: " + found.text);
+    return false;
+  }
+
+  /// Whether the way back of that type declares a loss.
+  [[nodiscard]] bool loses(const std::string& type) const {
+    const auto* const from = next_->find_type(type);
+    if (from == nullptr) return false;
+    const auto path = back_->path_for(*from);
+    return path && *path != nullptr && !(*path)->losses().empty();
+  }
+
+  /// The first time round a container may get another capacity; what grows every time after that is lost.
+  void look_for_leaks(servers::resting_server& server, entry& of) {
+    auto least = std::numeric_limits<std::int64_t>::max();
+    auto heap = heap_in_use();
+    for (unsigned round = 0; round < rounds_for_leaks; ++round) {
+      if (!move(server, *next_, rehearsal_stage::migrating) || !move(server, *back_, rehearsal_stage::going_back))
+        return fail_type(of);
+      const auto now = heap_in_use();
+      if (round != 0) least = std::min(least, now - heap);
+      heap = now;
+    }
+    if (least <= 0 || leaks_[&of]) return;
+    leaks_[&of] = true;
+    note(server_ + ": there and back leaks " + std::to_string(least) + " bytes each time (" +
+         std::string{of.steps.get()} + ", and back)");
+  }
+
+  void note(std::string_view text) noexcept {
+    if (board_.notes < rehearsal_notes_max) board_.note[board_.notes++].set(text);
+  }
+
+  const rehearsal_task& task_;
+  rehearsal_board& board_;
+  std::shared_ptr<const release_image> next_;
+  std::shared_ptr<const release_image> back_;
+  std::vector<std::string> leaving_;
+  std::string server_;
+  const migration::path_step* step_ = nullptr;
+  migration::archive_buffer before_;
+  migration::archive_buffer after_;
+  std::unordered_map<const servers::server_type*, known_type> entries_;
+  std::unordered_map<const entry*, bool> leaks_;
+  std::unordered_map<std::string, std::uint64_t> unclear_;
+  std::unordered_map<std::string, std::uint64_t> lossy_;
+};
+
+/// Text of the board as it may be shown.
+template <std::size_t Room>
+std::string shown(const board_text<Room>& text) {
+  std::string made{text.get()};
+  for (char& c : made)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  return made;
+}
+
+rehearsal_stage stage_of(std::uint32_t number) noexcept {
+  return number <= static_cast<std::uint32_t>(rehearsal_stage::finished) ? static_cast<rehearsal_stage>(number)
+                                                                         : rehearsal_stage::starting;
+}
+
+std::chrono::nanoseconds time_of(std::int64_t ns) noexcept {
+  return std::chrono::nanoseconds{std::max<std::int64_t>(ns, 0)};
+}
+
+rehearsed_type read_type(const rehearsal_board::type_entry& from) {
+  rehearsed_type made;
+  made.type = shown(from.type);
+  made.way = from.way <= static_cast<std::uint32_t>(migration::way::archive) ? static_cast<migration::way>(from.way)
+                                                                             : migration::way::archive;
+  made.steps = shown(from.steps);
+  made.servers = from.servers;
+  made.failed = std::min(from.failed, from.servers);
+  made.largest = time_of(from.largest_ns);
+  made.median = std::min(from.times.quantile(0.5), made.largest);
+  made.p99 = std::min(from.times.quantile(0.99), made.largest);
+  made.largest_back = time_of(from.largest_back_ns);
+  made.total = time_of(from.total_ns);
+  double memory = static_cast<double>(from.memory_of_large);
+  if (from.memory_samples != 0)
+    memory += static_cast<double>(from.memory_sampled) / static_cast<double>(from.memory_samples) *
+              static_cast<double>(from.servers - std::min(from.large, from.servers));
+  made.memory_added = static_cast<std::int64_t>(std::clamp(memory, -1e18, 1e18));
+  return made;
+}
+
+}  // namespace
+
+std::string_view to_string(rehearsal_stage stage) noexcept {
+  switch (stage) {
+    case rehearsal_stage::starting:
+      return "starting";
+    case rehearsal_stage::loading:
+      return "loading";
+    case rehearsal_stage::archiving:
+      return "archiving";
+    case rehearsal_stage::migrating:
+      return "migrating";
+    case rehearsal_stage::going_back:
+      return "going_back";
+    case rehearsal_stage::comparing:
+      return "comparing";
+    case rehearsal_stage::finished:
+      return "finished";
+  }
+  return "starting";
+}
+
+void duration_counts::add(std::chrono::nanoseconds time) noexcept {
+  const auto ns = static_cast<std::uint64_t>(std::max<std::int64_t>(time.count(), 1));
+  const auto doubling = static_cast<std::size_t>(std::bit_width(ns) - 1);
+  const auto step = doubling < 3 ? (ns << (3 - doubling)) & 7U : (ns >> (doubling - 3)) & 7U;
+  auto& count = counts[std::min(doubling * steps + step, counts.size() - 1)];
+  if (count != std::numeric_limits<std::uint32_t>::max()) ++count;
+}
+
+void duration_counts::add(const duration_counts& other) noexcept {
+  for (std::size_t n = 0; n < counts.size(); ++n) counts[n] += other.counts[n];
+}
+
+std::chrono::nanoseconds duration_counts::quantile(double share) const noexcept {
+  std::uint64_t all = 0;
+  for (const auto count : counts) all += count;
+  if (all == 0) return std::chrono::nanoseconds{0};
+  const auto wanted = std::max(1.0, share * static_cast<double>(all));
+  std::uint64_t seen = 0;
+  for (std::size_t n = 0; n < counts.size(); ++n) {
+    seen += counts[n];
+    if (static_cast<double>(seen) < wanted) continue;
+    const auto next = n + 1;  // the upper end of its step
+    const std::uint64_t whole = (steps + next % steps) << (next / steps);
+    return std::chrono::nanoseconds{whole / steps};
+  }
+  return std::chrono::nanoseconds{0};
+}
+
+void rehearse(servers::runtime& runtime, const servers::runtime::rest_guard& rest, release_content next,
+              const rehearsal_task& task, rehearsal_board& board) {
+  share_loaded_plugins(task.loaded, next);
+  rehearser all{std::move(next), task, board};
+  runtime.for_each(rest, 0, 1, [&](servers::resting_server& server) { all.visit(server); });
+  all.finish();
+}
+
+rehearsal_findings read_board(const rehearsal_board& board) {
+  rehearsal_findings found;
+  found.stage = stage_of(board.stage);
+  const bool finished = found.stage == rehearsal_stage::finished;
+  found.damaged = finished && board.checksum != checksum_of(board);
+  if (!finished) {
+    found.server = shown(board.server);
+    found.type = shown(board.type);
+    found.step = shown(board.step);
+  }
+  found.load_error = shown(board.load_error);
+  found.visited = board.visited;
+  found.unchanged = std::min(board.unchanged, board.visited);
+  found.failed = board.failed;
+  duration_counts all{};
+  for (std::size_t n = 0; n < std::min<std::size_t>(board.types, rehearsal_types_max); ++n) {
+    found.types.push_back(read_type(board.type_of[n]));
+    all.add(board.type_of[n].times);
+    const auto& type = found.types.back();
+    found.largest = std::max(found.largest, type.largest);
+    found.total += type.total;
+    found.memory_added += type.memory_added;
+  }
+  found.median = std::min(all.quantile(0.5), found.largest);
+  found.p99 = std::min(all.quantile(0.99), found.largest);
+  for (std::size_t n = 0; n < std::min<std::size_t>(board.failed, rehearsal_failures_max); ++n) {
+    const auto& from = board.failure[n];
+    found.failures.push_back(
+        {shown(from.server), shown(from.type), stage_of(from.stage), shown(from.hook), shown(from.error)});
+  }
+  for (std::size_t n = 0; n < std::min<std::size_t>(board.notes, rehearsal_notes_max); ++n)
+    found.notes.push_back(shown(board.note[n]));
+  return found;
+}
+
+}  // namespace molt::upgrade
