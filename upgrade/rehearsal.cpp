@@ -385,6 +385,17 @@ void rehearse(servers::runtime& runtime, const servers::runtime::rest_guard& res
   all.finish();
 }
 
+namespace {
+
+/// Of what a damaged board may hold.
+std::int64_t sum_or_most(std::int64_t a, std::int64_t b) noexcept {
+  std::int64_t sum = 0;
+  if (!__builtin_add_overflow(a, b, &sum)) return sum;
+  return a < 0 ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
+}
+
+}  // namespace
+
 rehearsal_findings read_board(const rehearsal_board& board) {
   rehearsal_findings found;
   found.stage = stage_of(board.stage);
@@ -405,8 +416,8 @@ rehearsal_findings read_board(const rehearsal_board& board) {
     all.add(board.type_of[n].times);
     const auto& type = found.types.back();
     found.largest = std::max(found.largest, type.largest);
-    found.total += type.total;
-    found.memory_added += type.memory_added;
+    found.total = std::chrono::nanoseconds{sum_or_most(found.total.count(), type.total.count())};
+    found.memory_added = sum_or_most(found.memory_added, type.memory_added);
   }
   found.median = std::min(all.quantile(0.5), found.largest);
   found.p99 = std::min(all.quantile(0.99), found.largest);

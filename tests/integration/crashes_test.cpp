@@ -74,6 +74,9 @@ TEST_F(crashes, tells_which_server_threw_what_in_which_message_and_shows_no_secr
 }
 
 TEST_F(crashes, show_the_stack_of_the_throw_whatever_was_thrown_and_caught_besides) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "AddressSanitizer keeps what shows where a handler's frames begin away from the stack";
+#endif
   struct throwing {
     const char* way;
     const char* what;

@@ -79,7 +79,7 @@ class rehearsals : public testing::Test {
     stop_ = true;
     user_.join();
     EXPECT_EQ(failed_, 0) << "a call to the live server failed, or was answered wrongly";
-    EXPECT_GT(called_, 0);
+    if (!IsSkipped()) EXPECT_GT(called_, 0);
     EXPECT_EQ(version(), "1.0.0") << "the live servers have not been touched";
     EXPECT_THAT(children(), IsEmpty());
   }
@@ -363,6 +363,7 @@ TEST_F(rehearsals, give_way_to_handlers_and_say_so) {
 }
 
 TEST_F(rehearsals, are_as_good_while_other_threads_do_what_takes_locks) {
+  if (!can_catch_crashes()) GTEST_SKIP() << "unlike glibc's, a sanitizer's allocator is not put in order by fork";
   std::atomic<bool> stop{false};
   std::vector<std::thread> others;
   others.emplace_back([&] {  // names, types, relations, memory
