@@ -79,7 +79,9 @@ class rehearsals : public testing::Test {
     stop_ = true;
     user_.join();
     EXPECT_EQ(failed_, 0) << "a call to the live server failed, or was answered wrongly";
-    if (!IsSkipped()) EXPECT_GT(called_, 0);
+    if (!IsSkipped()) {
+      EXPECT_GT(called_, 0);
+    }
     EXPECT_EQ(version(), "1.0.0") << "the live servers have not been touched";
     EXPECT_THAT(children(), IsEmpty());
   }
