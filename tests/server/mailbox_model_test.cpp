@@ -1,9 +1,9 @@
 // Every interleaving of the mailbox's protocol (server/cell.hpp), for a few threads and messages.
 //
-// A model, step for step as engine_call.cpp and engine_direct.cpp are, one step being one access to what is shared.
-// What is shared is one server's word, head, pending messages, attention and place in the run queue. The search visits
-// every state that any order of steps leads to. In each at most one thread holds the server; where nobody can step any
-// more, every message has been handled once, in its sender's order, and the server is idle.
+// A model, step for step as engine_mailbox.cpp, engine_next.cpp and engine_direct.cpp are, one step being one access to
+// what is shared. What is shared is one server's word, head, pending messages, attention and place in the run queue.
+// The search visits every state that any order of steps leads to. In each at most one thread holds the server; where
+// nobody can step any more, every message has been handled once, in its sender's order, and the server is idle.
 //
 // Memory is sequentially consistent here: the light and heavy fences (server/fence.hpp) are there to make the pairs of
 // a store and a load of which that is needed so. Waiting callers do not help: whoever may help may also not.
