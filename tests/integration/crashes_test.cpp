@@ -24,7 +24,9 @@ class crashes : public testing::Test {
                "[release]\nname = \"box\"\nversion = \"9.0.0\"\n[[plugin]]\nname = \"crasher\"\nversion = \"1.0.0\"\n"
                "file = \"plugins/crasher.so\"\n[[server]]\nname = \"first\"\ntype = \"crasher.server\"\n"
                "record_messages = 3\n"
-               "[[server]]\nname = \"second\"\ntype = \"crasher.server\"\n" +
+               "[[server]]\nname = \"second\"\ntype = \"crasher.server\"\n"
+               // More failures than a test makes: none of these tests is about giving up.
+               "[supervisor]\nintensity = 100\nperiod_ms = 1000\n" +
                    throwers());
     // Else AddressSanitizer keeps what shows where a handler's frames begin away from the stack.
     const char* const given = std::getenv("ASAN_OPTIONS");
