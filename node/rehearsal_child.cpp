@@ -23,7 +23,7 @@
 namespace molt::node::rehearsal {
 namespace {
 
-constexpr int niceness = 5;  // live servers first; not so much that a busy machine starves it
+constexpr int niceness = 2;  // live servers first; not so much that it starves where they take all there is
 constexpr std::size_t signal_stack_size = 256 * 1024;
 constexpr std::array fatal_signals{SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
 

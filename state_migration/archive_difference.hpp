@@ -20,8 +20,8 @@ struct archive_difference {
 };
 
 /// Compares two archives written for the schema. If it is flagged MOLT_SCHEMA_TRANSPARENT, the order of elements in
-/// unordered containers is no difference. Takes about three times the archives' size in memory where their bytes
-/// differ, nothing where they are equal. Errors: none; what cannot be read as the schema says is different.
+/// unordered containers is no difference. Takes no memory to speak of, but about three times the archives' size
+/// where they are different. Errors: none; what cannot be read as the schema says is different.
 /// Threading: any thread.
 [[nodiscard]] archive_difference compare_archives(const molt_schema&, std::string_view before, std::string_view after);
 
