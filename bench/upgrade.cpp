@@ -1,7 +1,8 @@
 // How long clients wait while a release is switched: one server with a large table, and very many small servers. A
-// closed-loop client inside the process notes the largest time between two replies; the same client without an upgrade
-// gives the noise floor. And how long everything rests for the copy in which an upgrade is rehearsed. The peer is
-// Erlang/OTP doing the same (bench/otp/upgrade_gap.erl), in the same run.
+// closed-loop client inside the process notes the largest time between two replies; the same client without an upgrade,
+// for as long, gives the noise floor. Each is the median of several rounds of upgrade and rollback. The peers, in the
+// same run: Erlang/OTP doing the same (bench/otp/upgrade_gap.erl), and for a hook that converts all a loop that does
+// the same. And how long everything rests for the copy in which an upgrade is rehearsed.
 //
 //   molt_bench_upgrade [--json FILE]     results to FILE, or to stdout
 #include "node/rehearsal.hpp"
@@ -24,6 +25,7 @@
 #include <sstream>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -34,6 +36,7 @@ using clock_type = std::chrono::steady_clock;
 
 struct sizes {
   std::uint64_t entries = 1'000'000;
+  std::uint64_t many_entries = 10'000'000;
   std::uint64_t servers = 100'000;
   std::chrono::milliseconds quiet = 1000ms;
 };
@@ -42,7 +45,13 @@ struct measured {
   double gap_ms = 0;
   double total_ms = 0;
   double noise_ms = 0;
+  double back_ms = 0;  // largest gap of the rollback
 };
+
+double median(std::vector<double> all) {
+  std::sort(all.begin(), all.end());
+  return all[all.size() / 2];
+}
 
 double in_ms(std::chrono::nanoseconds time) { return static_cast<double>(time.count()) / 1e6; }
 
@@ -85,7 +94,14 @@ double largest_gap_ms(molt::servers::runtime& runtime, const molt_message& touch
   return in_ms(std::chrono::nanoseconds{largest});
 }
 
-measured measure(const char* type, std::uint64_t count, std::uint64_t ids, const sizes& size) {
+molt::upgrade::report finished(molt::result<molt::upgrade::report> given, const char* what, std::uint64_t servers) {
+  auto done = must(std::move(given), what);
+  if (done.result == molt::upgrade::phase::done && done.servers_migrated == servers) return done;
+  std::fprintf(stderr, "the %s ended as %s\n", what, std::string{to_string(done.result)}.c_str());
+  std::exit(1);
+}
+
+measured measure(const char* type, std::uint64_t count, std::uint64_t ids, unsigned rounds, const sizes& size) {
   molt::servers::runtime runtime;
   molt::upgrade::switcher switcher{runtime};
   const auto first = load("1.0.0");
@@ -96,19 +112,52 @@ measured measure(const char* type, std::uint64_t count, std::uint64_t ids, const
   for (std::uint64_t n = 0; n < count; ++n)
     servers.push_back(must(runtime.start(type, {}, {{"entries", std::to_string(ids)}}), "start"));
   const auto& touch = *first.plugins[0]->find_type(type)->find(std::string_view{"touch"})->message;
-  measured found;
-  found.noise_ms = largest_gap_ms(runtime, touch, servers, ids, [&] { std::this_thread::sleep_for(size.quiet); });
-  found.gap_ms = largest_gap_ms(runtime, touch, servers, ids, [&] {
-    std::this_thread::sleep_for(size.quiet / 5);
-    const auto done = must(switcher.upgrade(second, {}), "upgrade");
-    if (done.result != molt::upgrade::phase::done || done.servers_migrated != count) {
-      std::fprintf(stderr, "the upgrade ended as %s\n", std::string{to_string(done.result)}.c_str());
-      std::exit(1);
-    }
-    found.total_ms = in_ms(done.total);
-    std::this_thread::sleep_for(size.quiet / 5);
-  });
-  return found;
+  molt::upgrade::settings chosen;
+  chosen.collect_timeout = 0ns;  // unloading is another matter
+  std::vector<double> gaps;
+  std::vector<double> totals;
+  std::vector<double> noises;
+  std::vector<double> backs;
+  for (unsigned round = 0; round < rounds; ++round) {
+    auto lasts = size.quiet;
+    const auto between = size.quiet / 20;
+    gaps.push_back(largest_gap_ms(runtime, touch, servers, ids, [&] {
+      std::this_thread::sleep_for(between);
+      const auto begun = clock_type::now();
+      totals.push_back(in_ms(finished(switcher.upgrade(second, chosen), "upgrade", count).total));
+      lasts = std::chrono::duration_cast<std::chrono::milliseconds>(clock_type::now() - begun) + 2 * between;
+      std::this_thread::sleep_for(between);
+    }));
+    noises.push_back(largest_gap_ms(runtime, touch, servers, ids, [&] { std::this_thread::sleep_for(lasts); }));
+    backs.push_back(largest_gap_ms(runtime, touch, servers, ids, [&] {
+      std::this_thread::sleep_for(between);
+      finished(switcher.rollback(chosen), "rollback", count);
+      std::this_thread::sleep_for(between);
+    }));
+  }
+  return {median(gaps), median(totals), median(noises), median(backs)};
+}
+
+/// What the hook of gap.hooked does, without anything around it.
+double loop_ms(std::uint64_t count, unsigned rounds) {
+  struct before {
+    std::int64_t hits, last_seen;
+  };
+  struct after {
+    std::int64_t hits, last_seen, quota;
+  };
+  std::unordered_map<std::uint64_t, before> old;
+  old.reserve(count);
+  for (std::uint64_t id = 0; id < count; ++id) old[id] = {1, static_cast<std::int64_t>(id)};
+  std::vector<double> all;
+  for (unsigned round = 0; round < rounds; ++round) {
+    const auto begun = clock_type::now();
+    std::unordered_map<std::uint64_t, after> made;
+    made.reserve(old.size());
+    for (const auto& [id, each] : old) made.emplace(id, after{each.hits, each.last_seen, 100});
+    all.push_back(in_ms(clock_type::now() - begun));
+  }
+  return median(all);
 }
 
 // ---- How long everything rests for a rehearsal's copy
@@ -220,22 +269,24 @@ std::map<std::string, measured> measure_otp(const sizes& size) {
   return all;
 }
 
-void append(std::string& json, const std::string& name, double value, const double* otp) {
+void append(std::string& json, const std::string& name, double value, const char* peer = "", double peers = 0) {
   char line[512];
-  if (otp == nullptr)
+  if (*peer == '\0')
     std::snprintf(line, sizeof line, R"(  {"name": "%s", "value": %.6f, "unit": "ms", "peers": {}, "ratio": {}})",
                   name.c_str(), value);
   else
     std::snprintf(line, sizeof line,
-                  R"(  {"name": "%s", "value": %.6f, "unit": "ms", "peers": {"otp": %.6f}, "ratio": {"otp": %.6f}})",
-                  name.c_str(), value, *otp, *otp > 0 ? value / *otp : 0.0);
+                  R"(  {"name": "%s", "value": %.6f, "unit": "ms", "peers": {"%s": %.6f}, "ratio": {"%s": %.6f}})",
+                  name.c_str(), value, peer, peers, peer, peers > 0 ? value / peers : 0.0);
   json.append(json.empty() ? "" : ",\n").append(line);
 }
 
 void append(std::string& json, const std::string& name, const measured& ours, const measured* otp) {
-  append(json, name, ours.gap_ms, otp == nullptr ? nullptr : &otp->gap_ms);
-  append(json, name + ".total", ours.total_ms, otp == nullptr ? nullptr : &otp->total_ms);
-  append(json, name + ".noise", ours.noise_ms, otp == nullptr ? nullptr : &otp->noise_ms);
+  const char* const peer = otp == nullptr ? "" : "otp";
+  append(json, name, ours.gap_ms, peer, otp == nullptr ? 0 : otp->gap_ms);
+  append(json, name + ".total", ours.total_ms, peer, otp == nullptr ? 0 : otp->total_ms);
+  append(json, name + ".noise", ours.noise_ms, peer, otp == nullptr ? 0 : otp->noise_ms);
+  append(json, name + ".back", ours.back_ms);
 }
 
 }  // namespace
@@ -246,15 +297,21 @@ int main(int argc, char** argv) {
     if (std::string_view{argv[n]} == "--json") file = argv[n + 1];
   if (argc == 3 && std::string_view{argv[1]} == "--rest") return measure_rest(std::stoull(argv[2]));
   sizes size;
-  if (std::getenv("MOLT_BENCH_SMOKE") != nullptr) size = {1'000, 1'000, 20ms};
+  if (std::getenv("MOLT_BENCH_SMOKE") != nullptr) size = {1'000, 10'000, 1'000, 20ms};
+  const unsigned rounds = size.quiet < 1s ? 1 : 5;
 
-  const auto map = measure("gap.table", 1, size.entries, size);
-  const auto many = measure("gap.item", size.servers, 1, size);
+  std::string json;
   const auto otp = measure_otp(size);
   const auto peer = [&](const char* name) { return otp.contains(name) ? &otp.at(name) : nullptr; };
-  std::string json;
-  append(json, "gap.map_1M", map, peer("map"));
-  append(json, "gap.100k", many, peer("servers"));
+  append(json, "gap.map_1M", measure("gap.table", 1, size.entries, rounds, size), peer("map"));
+  append(json, "gap.map_10M", measure("gap.table", 1, size.many_entries, 1, size), nullptr);
+  const auto hooked = measure("gap.hooked", 1, size.entries, rounds, size);
+  append(json, "gap.map_1M.hook", hooked.gap_ms, "loop", loop_ms(size.entries, rounds));
+  append(json, "gap.map_1M.hook.noise", hooked.noise_ms);
+  const auto moved = measure("gap.moved", 1, size.entries, rounds, size);
+  append(json, "gap.map_1M.moved", moved.gap_ms);
+  append(json, "gap.map_1M.moved.noise", moved.noise_ms);
+  append(json, "gap.100k", measure("gap.item", size.servers, 1, 1, size), peer("servers"));
   append_rest(json, "rehearsal.rest", rest_with("glibc.malloc.hugetlb=1", size.entries));
   append_rest(json, "rehearsal.rest.small_pages", rest_with("glibc.malloc.hugetlb=0", size.entries));
   json = "{\"results\": [\n" + json + "\n]}\n";

@@ -256,6 +256,7 @@ std::vector<std::string> edge_flag_names(std::uint32_t flags) {
   if ((flags & MOLT_EDGE_DOWN) != 0) names.emplace_back("down");
   if ((flags & MOLT_EDGE_CONSUMES) != 0) names.emplace_back("consumes");
   if ((flags & MOLT_EDGE_NOEXCEPT) != 0) names.emplace_back("noexcept");
+  if ((flags & MOLT_EDGE_WHOLE) != 0) names.emplace_back("whole");
   return names;
 }
 

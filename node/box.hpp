@@ -69,6 +69,7 @@ struct box_status {
   std::string changing_to;                      ///< not empty while one is under way
   std::string rehearsing;                       ///< the release whose rehearsal is under way, if one is
   std::uint64_t migrated = 0;
+  std::uint64_t entries_left = 0;  ///< of evolving containers, while they are converted
   std::optional<upgrade::report> last;
   servers::statistics statistics;
 };

@@ -40,10 +40,16 @@ inline number_shape shape_of(std::string_view scalar) {
 }
 
 inline bool is_map(const schema_node& type) {
-  return type.is("map") || type.is("unordered_map") || type.is("multimap") || type.is("unordered_multimap");
+  return type.is("map") || type.is("unordered_map") || type.is("multimap") || type.is("unordered_multimap") ||
+         type.is("steady_map");
 }
-inline bool has_unique_keys(const schema_node& type) { return type.is("map") || type.is("unordered_map"); }
-inline bool is_product(const schema_node& type) { return type.is("pair") || type.is("tuple"); }
+inline bool has_unique_keys(const schema_node& type) {
+  return type.is("map") || type.is("unordered_map") || type.is("steady_map");
+}
+/// An evolving container is two: what is converted, and what is not yet.
+inline bool is_product(const schema_node& type) {
+  return type.is("pair") || type.is("tuple") || type.name.starts_with("evolving_");
+}
 inline bool is_optional(const schema_node& type) { return type.is("optional") || type.is("unique_ptr"); }
 inline bool is_time(const schema_node& type) { return type.is("duration") || type.is("time_point"); }
 

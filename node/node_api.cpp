@@ -59,6 +59,7 @@ json::object object_of(const upgrade::report& report) {
           {"types", std::move(types)},
           {"servers_migrated", report.servers_migrated},
           {"servers_failed", report.servers_failed},
+          {"entries_left", report.entries_left},
           {"failures", std::move(failures)},
           {"problems", strings(report.problems)},
           {"notes", strings(report.notes)}};
@@ -306,7 +307,8 @@ std::string to_json(const box_status& status) {
     change = {{"phase", upgrade::to_string(status.phase)},
               {"from", status.current.id},
               {"to", status.changing_to},
-              {"servers_migrated", status.migrated}};
+              {"servers_migrated", status.migrated},
+              {"entries_left", status.entries_left}};
   } else if (status.last) {
     change = object_of(*status.last);
   }

@@ -221,6 +221,10 @@ typedef struct molt_host {
   /* For crash reports: a function of the running server has thrown, and the exception is being handled. `in` is the name of
    * the message, or of another function with "()" behind it; it is copied. */
   void (*threw)(molt_context*, const char* in);
+
+  /* The running function ends because an entry of the state could not be converted (see `evolve`); it returns MOLT_THREW.
+   * Its call fails with the text, a cast is logged, and the server goes on with its state. */
+  void (*not_converted)(molt_context*);
 } molt_host;
 
 /* What `offload` runs: an object of the plugin's with a function that makes one message. */
@@ -258,7 +262,8 @@ typedef struct molt_change {
 enum {
   MOLT_EDGE_DOWN = 1u << 0,      /* from a newer schema to an older one */
   MOLT_EDGE_CONSUMES = 1u << 1,  /* takes its input by rvalue and may have emptied it when it throws */
-  MOLT_EDGE_NOEXCEPT = 1u << 2   /* declared noexcept */
+  MOLT_EDGE_NOEXCEPT = 1u << 2,  /* declared noexcept */
+  MOLT_EDGE_WHOLE = 1u << 3      /* takes its input by lvalue reference: it is whole if the hook throws, and emptied if not */
 };
 
 /* A hook from one schema to another. */
@@ -299,6 +304,10 @@ typedef struct molt_server_type {
   int (*format_status)(const void* state, void* shown_storage, molt_text* error);
   /* NULL or: told the server's arguments when they have changed. Statuses: MOLT_THREW. */
   int (*config_change)(molt_context*, void* state, const molt_arguments* now, molt_text* error);
+  /* NULL, or the state has evolving containers: converts their entries one by one to the present version, or with `down`
+   * back to what they were adopted from, for about budget_ns, at least one; sets `left`, how many are still to be converted
+   * that way. Statuses: MOLT_THREW; then one entry could not be converted, and it and all others are whole. */
+  int (*evolve)(void* state, int down, int64_t budget_ns, uint64_t* left, molt_text* error);
 } molt_server_type;
 
 /* ---- The table ---- */

@@ -69,6 +69,9 @@ void output_archive::save_native(const T& value) {
     std::visit([this](const auto& alternative) { this->save(alternative); }, value);
   } else if constexpr (what == form::array) {
     for (const auto& element : value) save(element);
+  } else if constexpr (what == form::evolving) {
+    const detail::depth_guard deeper{depth_};
+    value.visit_parts([this](const auto&... part) { (this->save(part), ...); });
   } else {
     save_elements(value);
   }
@@ -193,6 +196,10 @@ void input_archive::load_native(T& value) {
     for (auto& element : value) load(element);
   } else if constexpr (what == form::sequence) {
     load_sequence(value);
+  } else if constexpr (what == form::evolving) {
+    const detail::depth_guard deeper{depth_};
+    value.visit_parts([this](auto&... part) { (this->load(part), ...); });
+    if (!value.parts_fit()) throw bad_archive{"a key stands twice"};
   } else {
     load_associative(value);
   }

@@ -58,8 +58,9 @@ enum class form {
   time_point,
   ref,
   reply_to,
-  record,  // an aggregate, member by member
-  own,     // a class with its own serialize
+  evolving,  // two containers in one: what is converted, and what is not yet
+  record,    // an aggregate, member by member
+  own,       // a class with its own serialize
 };
 
 /// Specialised for what the standard library offers: form, name in the schema text, and the types inside.

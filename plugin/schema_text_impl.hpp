@@ -19,7 +19,7 @@ struct schema_container {
   std::size_t names_max;
 };
 inline constexpr std::size_t schema_any = ~std::size_t{0};
-inline constexpr std::array<schema_container, 19> schema_containers{{
+inline constexpr std::array<schema_container, 23> schema_containers{{
     {"vector", 1, 1, 0, 0, 0},
     {"deque", 1, 1, 0, 0, 0},
     {"list", 1, 1, 0, 0, 0},
@@ -31,6 +31,10 @@ inline constexpr std::array<schema_container, 19> schema_containers{{
     {"multimap", 2, 2, 0, 0, 1},
     {"unordered_map", 2, 2, 0, 0, 2},
     {"unordered_multimap", 2, 2, 0, 0, 2},
+    {"steady_map", 2, 2, 0, 0, 2},
+    {"evolving_map", 2, 2, 0, 0, 0},
+    {"evolving_set", 2, 2, 0, 0, 0},
+    {"evolving_vector", 2, 2, 0, 0, 0},
     {"optional", 1, 1, 0, 0, 0},
     {"unique_ptr", 1, 1, 0, 0, 0},
     {"pair", 2, 2, 0, 0, 0},
@@ -267,6 +271,7 @@ inline void append_words(std::string& out, const schema_node& node) {
 /// What the n-th type argument of a container is called in a path.
 inline std::string argument_name(const schema_node& node, std::size_t index) {
   if (node.name == "reply_to") return "reply";
+  if (node.name.starts_with("evolving_")) return index == 0 ? "now" : "before";
   if (node.name.find("map") != std::string::npos) return index == 0 ? "key" : "value";
   if (node.name == "pair") return index == 0 ? "first" : "second";
   if (node.name == "tuple" || node.name == "variant") return std::to_string(index);

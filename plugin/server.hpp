@@ -259,8 +259,8 @@ MOLT_DETAIL_HOOK(message_change, false);
 MOLT_DETAIL_HOOK(message_change_down, true);
 #undef MOLT_DETAIL_HOOK
 
-/// How a hook takes From: by const reference or value (leaves it whole) or by rvalue (consumes it), and with a change
-/// or without.
+/// How a hook takes From: by const reference or value (leaves it whole), by rvalue (consumes it) or by lvalue reference
+/// (borrows it: consumes it, but only if it does not throw), and with a change or without.
 template <class Hook, class S, class From>
 struct hook_call {
   static constexpr bool whole = requires(const From& from) { Hook::template apply<S>(from); };
@@ -272,10 +272,16 @@ struct hook_call {
     Hook::template apply<S>(std::move(from), told);
   };
 
-  static constexpr bool exists = whole || whole_told || consumed || consumed_told;
+  static constexpr bool borrowed = requires(From & from) { Hook::template apply<S>(from); };
+  static constexpr bool borrowed_told = requires(From & from, const change& told) {
+    Hook::template apply<S>(from, told);
+  };
+
   static constexpr bool leaves = whole || whole_told;
-  static constexpr bool told = whole_told || (!whole && consumed_told);
-  using argument = std::conditional_t<leaves, const From&, From&&>;
+  static constexpr bool borrows = !leaves && (borrowed || borrowed_told);
+  static constexpr bool exists = leaves || borrows || consumed || consumed_told;
+  static constexpr bool told = whole_told || (!whole && (borrows ? borrowed_told && !borrowed : consumed_told));
+  using argument = std::conditional_t<leaves, const From&, std::conditional_t<borrows, From&, From&&>>;
 
   static constexpr decltype(auto) apply(From& from, const change& told_of) {
     if constexpr (told)

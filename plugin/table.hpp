@@ -6,6 +6,8 @@
 #pragma once
 
 #include "plugin/abi.h"
+#include "plugin/evolution.hpp"
+#include "plugin/evolving_state.hpp"
 #include "plugin/server.hpp"
 
 #include <array>
@@ -28,8 +30,24 @@ struct fixed_string {
   [[nodiscard]] constexpr std::string_view view() const noexcept { return {data, Size - 1}; }
 };
 
+/// Within a catch block.
+[[gnu::noinline, gnu::cold]] inline bool is_not_converted() noexcept {
+  try {
+    throw;
+  } catch (const not_converted&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
 /// Within a catch block of a server's function: the host may want to look before the exception is gone.
 [[gnu::noinline, gnu::cold]] inline int caught_in(molt_context* c, const char* where, molt_text* error) noexcept {
+  if (c->host->size >= offsetof(molt_host, not_converted) + sizeof c->host->not_converted &&
+      c->host->not_converted != nullptr && is_not_converted()) {
+    c->host->not_converted(c);
+    return caught_by_author(error);
+  }
   if (c->host->size >= offsetof(molt_host, threw) + sizeof c->host->threw && c->host->threw != nullptr)
     c->host->threw(c, where);
   return caught_by_author(error);
@@ -167,6 +185,7 @@ struct edge_of<Hook, S, From, types<End...>> {
     edge.from = &schema_constant<From>;
     edge.to = &schema_constant<to>;
     edge.flags = (Hook::down ? static_cast<std::uint32_t>(MOLT_EDGE_DOWN) : 0U) |
+                 (call::borrows ? static_cast<std::uint32_t>(MOLT_EDGE_WHOLE) : 0U) |
                  (call::leaves ? 0U : static_cast<std::uint32_t>(MOLT_EDGE_CONSUMES)) |
                  (call::is_noexcept() ? static_cast<std::uint32_t>(MOLT_EDGE_NOEXCEPT) : 0U);
     edge.loss = lost.name;
@@ -320,6 +339,20 @@ int self_check_thunk(const void* state, molt_text* error) {
 }
 
 template <class S>
+int evolve_thunk(void* state, int down, std::int64_t budget_ns, std::uint64_t* left, molt_text* error) {
+  auto& object = *static_cast<typename S::state_type*>(state);
+  int status = MOLT_OK;
+  try {
+    evolve_slice slice{down != 0, budget_ns};
+    evolve_in(object, slice);
+  } catch (...) {
+    status = caught_by_author(error);
+  }
+  *left = left_in(object, down != 0);
+  return status;
+}
+
+template <class S>
 int handle_data_thunk(molt_context* c, void* state, const char* data, std::size_t size, std::size_t* consumed,
                       molt_text* error) {
   *consumed = 0;
@@ -403,6 +436,7 @@ constexpr molt_server_type make_server_type() {
   if constexpr (has_format_status<S>) type.format_status = &format_status_thunk<S>;
   if constexpr (has_config_change<S>) type.config_change = &config_change_thunk<S>;
   if constexpr (S::molt_is_connection) type.handle_data = &handle_data_thunk<S>;
+  if constexpr (evolves<typename S::state_type>()) type.evolve = &evolve_thunk<S>;
   return type;
 }
 

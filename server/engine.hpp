@@ -8,6 +8,7 @@
 //   engine_lifecycle.cpp  starting and ending servers, exit events
 //   engine_signals.cpp    what servers do beside messages: continue, stop, watch each other, offload
 //   engine_upgrade.cpp    the switch, sweep, suspend, rest, retire
+//   engine_tend.cpp       work on states between messages, in slices
 //   engine_host.cpp       the functions that plugins are given
 //   engine_introspection.cpp  state, status and trace of one server
 //   engine_children.cpp   what supervisors need beside start and stop
@@ -227,6 +228,9 @@ struct engine {
       adopt(held);
   }
   std::size_t sweep(const std::function<bool()>& keep_going);
+  void tend(const std::function<bool(const server_type&)>& wanted, const std::function<tending(resting_server&)>& look,
+            const std::function<bool()>& keep_going);  // engine_tend.cpp
+  tending tend_one(thread_record&, molt_ref, const std::function<tending(resting_server&)>& look);
   bool offer(thread_record&, cell&, std::size_t& offered);
   void put_back_suspended(cell&);
   std::vector<switch_entry*> old_releases();

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <thread>
+#include <utility>
 
 namespace molt::servers {
 
@@ -119,6 +120,10 @@ int engine::finish_handled(thread_record& me, activation& here, int status, molt
   cell& held = running(here);
   if (status == MOLT_OK) return status;
   const std::string why{view(*error)};
+  if (std::exchange(me.not_converted, 0) == here.context.self.bits) {
+    log(MOLT_LOG_WARNING, &held, why);
+    return MOLT_SERVER_FAILED;  // the server goes on
+  }
   ended = true;
   tell_failure(me, held, why);
   end_server(me, held, true, why);

@@ -121,6 +121,11 @@ int engine::direct_failed(activation& here) {
   thread_record& me = this_thread();
   bool ended = false;
   const int status = finish_handled(me, here, MOLT_THREW, &me.scratch, ended);
+  if (!ended) {  // an entry of its state could not be converted
+    cell& held = running(here);
+    held.handled.store(held.handled.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    leave(me, held, word::idle(here.context.self));
+  }
   leave_direct(me, here.outside);
   return status;
 }

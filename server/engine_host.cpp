@@ -179,6 +179,8 @@ int host_offload(molt_context* context, const molt_work* work, void* object) {
   return owner(context).offload(context->self, *work, object);
 }
 
+void host_not_converted(molt_context* context) { this_thread().not_converted = context->self.bits; }
+
 }  // namespace
 
 host_of_engine make_host(engine& owner) noexcept {
@@ -215,6 +217,7 @@ host_of_engine make_host(engine& owner) noexcept {
   made.offload = &host_offload;
   made.start_child = &host_start_child;
   made.threw = &note_thrown;
+  made.not_converted = &host_not_converted;
   return made;
 }
 

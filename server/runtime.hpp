@@ -44,6 +44,9 @@ class resting_server {
   cell* cell_;
 };
 
+/// Of a server that `tend` shows: whether it is to be shown again.
+enum class tending { done, again };
+
 /// What the runtime must know of a release; upgrade/ implements it.
 class release {
  public:
@@ -144,6 +147,14 @@ class runtime {
   /// Bounded: yields between slices so that callers are not starved. Ends early when `keep_going` returns false.
   /// When it ends by itself, every server has been offered, those too that were busy or suspended.
   std::size_t sweep(const std::function<bool()>& keep_going);
+
+  /// Shows `look` each server whose type `wanted` takes, held by this thread between two of its messages, round after
+  /// round until it has answered `done` for all. What it does there should take a few microseconds: for as long callers
+  /// wait, and for as long again they are let in. Ends early when `keep_going` returns false. The server is brought to
+  /// the current release first; one that handles a message for long is left for the next round, one that is suspended
+  /// stays so.
+  void tend(const std::function<bool(const server_type&)>& wanted, const std::function<tending(resting_server&)>& look,
+            const std::function<bool()>& keep_going);
 
   // -- Servers
   /// Starts a server of a type of the current release; returns when init has. The reference is 0 if init wants no

@@ -140,6 +140,7 @@ struct alignas(64) thread_record {
   std::uint32_t id = 0;
   bool is_worker = false;  // of the pool, inside a turn
   bool has_exits = false;
+  std::uint64_t not_converted = 0;  // the server whose function just failed for an entry of its state, and lives
   draining* drains = nullptr;  // innermost
   servers::handoff handoff;
   void* worker = nullptr;  // the pool's

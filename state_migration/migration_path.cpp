@@ -39,8 +39,9 @@ std::string path_step::text() const {
 }
 
 bool migration_path::needs_archive_to_undo() const noexcept {
-  return needs_archive_to_revert() &&
-         std::any_of(steps.begin(), steps.end(), [](const path_step& step) { return step.may_fail(); });
+  if (!needs_archive_to_revert()) return false;
+  const auto from = steps.begin() + (steps.front().fails_whole() ? 1 : 0);
+  return std::any_of(from, steps.end(), [](const path_step& step) { return step.may_fail(); });
 }
 
 bool migration_path::needs_archive_to_revert() const noexcept { return !steps.empty() && steps.front().consumes(); }

@@ -32,6 +32,8 @@ struct path_step {
   graph_schema to;    ///< what the step makes
 
   [[nodiscard]] bool consumes() const noexcept { return what == kind::hook && (edge.flags & MOLT_EDGE_CONSUMES) != 0; }
+  /// Is its input whole if it fails, though it consumes it if it does not?
+  [[nodiscard]] bool fails_whole() const noexcept { return what == kind::hook && (edge.flags & MOLT_EDGE_WHOLE) != 0; }
   /// May it fail halfway? A bridge may; a hook unless it is noexcept.
   [[nodiscard]] bool may_fail() const noexcept {
     return what == kind::bridge || (edge.flags & MOLT_EDGE_NOEXCEPT) == 0;
@@ -53,7 +55,7 @@ struct migration_path {
   std::vector<path_step> steps;
 
   /// Does undoing need an archive of the old state, taken before? Where the first hook consumes its input and a step
-  /// may fail.
+  /// may fail, other than that one leaving its input whole.
   [[nodiscard]] bool needs_archive_to_undo() const noexcept;
   /// The same when a complete path may have to be undone as well (mode atomic): where the first hook consumes its
   /// input.

@@ -199,8 +199,9 @@ void transformation::run(const molt_change& change, const transformation_setting
 
 int transformation::apply_hook(const path_step& step, void* from, void* to, const molt_change& change,
                                molt_text& text) noexcept {
-  if (from == old_ && step.consumes()) consumed_ = true;
-  return step.edge.hook->apply(from, to, &change, &text);
+  const int status = step.edge.hook->apply(from, to, &change, &text);
+  if (from == old_ && step.consumes() && (status == MOLT_OK || !step.fails_whole())) consumed_ = true;
+  return status;
 }
 
 int transformation::bridge(const path_step& step, const void* from, void* to, const transformation_settings& settings,

@@ -15,6 +15,10 @@ using migration::step_failure;
 /// wait.
 constexpr std::chrono::microseconds destroy_at_once_max{200};
 
+/// How long a server's callers wait for entries to be converted. A caller that finds its server held looks again for
+/// about twice as long before it queues, which would take far longer.
+constexpr std::chrono::nanoseconds slice_time{4000};
+
 std::string spell(molt_ref ref) {
   char text[20];
   std::snprintf(text, sizeof text, "%llx", static_cast<unsigned long long>(ref.bits));
@@ -230,6 +234,24 @@ bool release_image::revert(servers::resting_server& server, move& undo) const no
   return false;
 }
 
+std::optional<std::uint64_t> release_image::convert_entries(servers::resting_server& server, bool down) const noexcept {
+  const auto& type = server.type().abi();
+  std::uint64_t left = 0;
+  molt_text text;
+  text.size = 0;
+  if (type.evolve(server.state(), down ? 1 : 0, slice_time.count(), &left, &text) == MOLT_OK) return left;
+  if (down) return std::nullopt;
+  try {
+    step_failure failure{std::string{"entries of "} + type.state->name,
+                         {text.data, std::min<std::size_t>(text.size, MOLT_TEXT_CAPACITY)},
+                         false};
+    record_failure(server, failure, false, true);
+  } catch (const std::bad_alloc&) {
+    record_failure(server, {}, false, true);
+  }
+  return std::nullopt;
+}
+
 void release_image::destroy_old_states() const noexcept {
   std::vector<transformation> graves;
   {
@@ -249,12 +271,12 @@ void release_image::record_move(const binding& bound, const transformation& done
   }
 }
 
-void release_image::record_failure(const servers::resting_server& server, const step_failure& failure,
-                                   bool lost) const noexcept {
+void release_image::record_failure(const servers::resting_server& server, const step_failure& failure, bool lost,
+                                   bool entry) const noexcept {
   try {
     server_failure made{server.ref(), server.name(), std::string{server.type().name()},
                         failure.step, failure.error, failure.timed_out,
-                        lost};
+                        lost,         entry};
     if (made.server.empty()) made.server = made.type + " " + spell(made.ref);
     const std::scoped_lock lock{mutex_};
     if (failures_.size() < failures_listed_max) failures_.push_back(std::move(made));

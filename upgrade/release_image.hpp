@@ -77,6 +77,7 @@ struct server_failure {
   std::string error;
   bool timed_out = false;
   bool lost = false;
+  bool entry = false;  ///< it has come over, but an entry of its state could not be converted
 };
 
 /// Failures beyond these are counted, not listed.
@@ -126,6 +127,11 @@ class release_image final : public servers::release {
   [[nodiscard]] std::vector<type_count> counts() const;
   [[nodiscard]] std::chrono::nanoseconds largest_migration() const noexcept;
 
+  /// Converts entries of the server's evolving containers for a few microseconds; `down`: back to what they were
+  /// adopted from. Returns how many are left; nullopt if one could not be converted, which is recorded if the way was
+  /// up.
+  [[nodiscard]] std::optional<std::uint64_t> convert_entries(servers::resting_server&, bool down) const noexcept;
+
   /// One server moved in mode atomic: to be kept or reverted when all are. Its old state lives as long.
   class move {
    public:
@@ -159,7 +165,8 @@ class release_image final : public servers::release {
   [[nodiscard]] const binding* find_binding(const servers::server_type&) const noexcept;
   [[nodiscard]] std::optional<transformation> move_state(servers::resting_server&, const binding&,
                                                          bool revertible) const noexcept;
-  void record_failure(const servers::resting_server&, const migration::step_failure&, bool lost) const noexcept;
+  void record_failure(const servers::resting_server&, const migration::step_failure&, bool lost,
+                      bool entry = false) const noexcept;
   void record_move(const binding&, const transformation&) const noexcept;
 
   release_content content_;

@@ -67,6 +67,8 @@ std::string_view to_string(phase now) noexcept {
       return "prepared";
     case phase::migrating:
       return "migrating";
+    case phase::converting:
+      return "converting";
     case phase::rolling_back:
       return "rolling_back";
     case phase::done:
@@ -220,6 +222,7 @@ result<report> switcher::move_to(release_content next, direction going, const se
     conclude(now, phase::refused);
     return std::move(now.report);
   }
+  if (going == direction::down) convert_entries_back(now.from, now.to, chosen.convert_back_timeout, chosen.cancelled);
   now.image = image_for(now.to, going, chosen, chosen.accept_loss);
   chosen.mode == mode::atomic ? run_atomic(now) : run_lazy(now);
   return std::move(now.report);
@@ -232,8 +235,13 @@ void switcher::run_lazy(attempt& now) {
   phase_.store(phase::migrating, std::memory_order_release);
   runtime_.switch_to(now.image);
   if (!begin_in(now)) return roll_back(now);
+  settle(now);
+}
+
+/// Brings over the servers without traffic, and then the entries that nobody touches.
+void switcher::settle(attempt& now) {
   const bool rolls_back = now.settings.on_failure == failure_policy::rollback;
-  const bool all = sweep(now, *now.image, rolls_back);
+  const bool all = sweep(now, *now.image, rolls_back) && convert_entries(now.settings, *now.image, rolls_back);
   now.report.servers_migrated = now.image->adopted();
   if (now.image->failed() == 0 && all) return conclude(now, phase::done);
   now.report.servers_failed = now.image->failed();
@@ -287,6 +295,7 @@ void switcher::roll_back(attempt& now) {
                                     " and cannot go back by itself: " + way.error().text());
     }
   if (now.report.problems.size() != known) return conclude(now, phase::needs_attention);
+  convert_entries_back(now.to, now.from, now.settings.convert_back_timeout, {});
   unmake_current(now, back);
   runtime_.switch_to(back);
   sweep(now, *back, false);
@@ -311,6 +320,11 @@ bool switcher::has_servers(const servers::server_type& type) const {
 /// The servers that failed keep their state and their messages, and answer nothing until an operator decides.
 void switcher::quarantine(attempt& now) {
   for (const auto& failure : now.report.failures) {
+    if (failure.entry) {
+      now.report.problems.push_back(failure.server + " answers on " + now.to.id +
+                                    ", but an entry of its state could not be converted: " + failure.error);
+      continue;
+    }
     now.report.problems.push_back(failure.server + " stays suspended on " + now.from.id +
                                   ", its messages kept: " + failure.error);
     if (runtime_.suspend(failure.ref, quarantine_timeout)) {
@@ -361,8 +375,7 @@ void switcher::run_atomic(attempt& now) {
     now.report.at_rest = clock::now() - asked;
     moved.clear();  // the old states go while everything runs
     if (!begin_in(now)) return roll_back(now);
-    sweep(now, *now.image, false);
-    return conclude(now, phase::done);
+    return settle(now);
   }
   in_parallel(parts, [&](unsigned part) {
     runtime_.for_each(*rest, part, parts, [&](servers::resting_server& server) {
@@ -415,6 +428,7 @@ void switcher::unmake_current(const attempt& now, std::shared_ptr<const release_
 void switcher::conclude(attempt& now, phase result) {
   auto& report = now.report;
   report.result = result;
+  report.entries_left = entries_left_.exchange(0);
   if (now.image != nullptr) {
     if (report.servers_migrated != 0) report.types = now.image->counts();
     report.largest_migration = now.image->largest_migration();

@@ -5,7 +5,9 @@
 //   prepared     lazy: one store                        migrating        new code, each server migrated before it
 //   prepared     atomic: everything came to rest        migrating        none: all queue
 //                not in time                            rolled_back      old code
-//   migrating    every server moved                     done             new code
+//   migrating    every server moved                     converting       new code
+//   converting   every entry of evolving containers is  done             new code, in slices between two messages
+//   converting   a hook threw, or cancelled             as migrating
 //   migrating    one failed, policy rollback            rolling_back     (atomic: everything reverted at rest)
 //   migrating    one failed, policy quarantine          needs_attention  new code; the failed ones old code
 //   rolling_back every moved server is back             rolled_back      old code
@@ -38,7 +40,7 @@ namespace molt::upgrade {
 enum class mode { lazy, atomic };
 enum class failure_policy { rollback, quarantine };
 
-enum class phase { idle, prepared, migrating, rolling_back, done, rolled_back, refused, needs_attention };
+enum class phase { idle, prepared, migrating, converting, rolling_back, done, rolled_back, refused, needs_attention };
 [[nodiscard]] std::string_view to_string(phase) noexcept;
 [[nodiscard]] std::string_view to_string(mode) noexcept;
 
@@ -69,6 +71,9 @@ struct settings {
   /// Called if `switched` had no error and everything goes back, before the store that does it: to end what was added.
   std::function<void()> going_back;
   std::function<bool()> cancelled;  ///< asked now and then while migrating lazily; true: roll back
+  /// Before servers go down to a release that does not know their evolving containers: to convert the entries back in
+  /// slices, while they answer. When it has passed, what is left is converted while each server's callers wait.
+  std::chrono::nanoseconds convert_back_timeout = std::chrono::minutes{1};
 };
 
 struct report {
@@ -84,6 +89,7 @@ struct report {
   std::vector<server_failure> failures;  ///< at most failures_listed_max
   std::vector<std::string> problems;     ///< why it was refused, or what needs attention
   std::vector<std::string> notes;
+  std::uint64_t entries_left = 0;  ///< of evolving containers, not converted: they are when touched
   std::chrono::nanoseconds total{0};
   std::chrono::nanoseconds at_rest{0};            ///< atomic: from asking everything to rest until it ran again
   std::chrono::nanoseconds largest_migration{0};  ///< of one server
@@ -132,6 +138,8 @@ class switcher {
   /// For status while one runs.
   [[nodiscard]] phase now() const noexcept { return phase_.load(std::memory_order_acquire); }
   [[nodiscard]] std::uint64_t migrated_so_far() const;
+  /// Of evolving containers, about: known of those servers that have had a slice.
+  [[nodiscard]] std::uint64_t entries_left() const noexcept { return entries_left_.load(std::memory_order_relaxed); }
 
  private:
   struct attempt;
@@ -141,10 +149,15 @@ class switcher {
   void run_lazy(attempt&);
   void run_atomic(attempt&);
   [[nodiscard]] bool begin_in(attempt&);
+  void settle(attempt&);
   void roll_back(attempt&);
   void quarantine(attempt&);
   /// Offers every server to the image; false if it ended early.
   bool sweep(attempt&, const release_image&, bool stop_at_failure);
+  /// Converts the entries of evolving containers; false if it ended early. (transaction_entries.cpp)
+  bool convert_entries(const settings&, const release_image&, bool stop_at_failure);
+  void convert_entries_back(const release_content& from, const release_content& to, std::chrono::nanoseconds timeout,
+                            const std::function<bool()>& cancelled);
   void conclude(attempt&, phase);
   void make_current(attempt&);
   void unmake_current(const attempt&, std::shared_ptr<const release_image> back);
@@ -164,6 +177,7 @@ class switcher {
 
   servers::runtime& runtime_;
   std::atomic<phase> phase_{phase::idle};
+  std::atomic<std::uint64_t> entries_left_{0};
   std::mutex operation_;      // held for one operation
   mutable std::mutex mutex_;  // the members below
   release_content current_;

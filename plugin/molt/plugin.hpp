@@ -14,6 +14,7 @@
 #include "plugin/archive.hpp"
 #include "plugin/context.hpp"
 #include "plugin/definition.hpp"
+#include "plugin/evolving_map.hpp"
 #include "plugin/note.hpp"
 #include "plugin/schema.hpp"
 #include "plugin/server.hpp"

@@ -17,9 +17,13 @@
 
 namespace molt::upgrade {
 
-inline constexpr const char* ledger_1 = LEDGER_FOLDER "/libledger-1.0.0.so";
-inline constexpr const char* ledger_2 = LEDGER_FOLDER "/libledger-2.0.0.so";
-inline constexpr const char* ledger_2_one_way = LEDGER_FOLDER "/libledger-2.1.0.so";
+inline constexpr const char* ledger_1 = PLUGIN_FOLDER "/libledger-1.0.0.so";
+inline constexpr const char* ledger_2 = PLUGIN_FOLDER "/libledger-2.0.0.so";
+inline constexpr const char* ledger_2_one_way = PLUGIN_FOLDER "/libledger-2.1.0.so";
+
+inline constexpr const char* hoard_1 = PLUGIN_FOLDER "/libhoard-1.0.0.so";
+inline constexpr const char* hoard_2 = PLUGIN_FOLDER "/libhoard-2.0.0.so";
+inline constexpr const char* hoard_3 = PLUGIN_FOLDER "/libhoard-3.0.0.so";
 
 /// How often a stress goes round: less under sanitizers.
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)

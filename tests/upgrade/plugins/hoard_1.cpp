@@ -1,0 +1,2 @@
+#define HOARD 1
+#include "hoard.hpp"

@@ -1,0 +1,2 @@
+#define HOARD 2
+#include "hoard.hpp"

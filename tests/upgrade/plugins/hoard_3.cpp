@@ -1,0 +1,2 @@
+#define HOARD 3
+#include "hoard.hpp"

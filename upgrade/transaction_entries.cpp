@@ -1,0 +1,132 @@
+// The entries of evolving containers: converted in slices between two messages, up after every server has moved, down
+// before any does, so that neither takes longer the more entries there are.
+#include "plugin/schema_text.hpp"
+#include "upgrade/transaction.hpp"
+
+#include <algorithm>
+#include <new>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+namespace molt::upgrade {
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+/// Converted back while a server's callers wait: some tens of microseconds.
+constexpr std::uint64_t converted_at_once_max = 256;
+/// Callers convert what they touch up again. When so many slices have not brought the rest below what it has been, more
+/// will not either.
+constexpr unsigned vain_slices_max = 32;
+
+/// How far one server has come on the way back.
+struct way_back {
+  std::uint64_t least = ~std::uint64_t{0};
+  unsigned vain = 0;
+  [[nodiscard]] bool is_near(std::uint64_t left) noexcept {
+    vain = left < least ? 0 : vain + 1;
+    least = std::min(least, left);
+    return left <= converted_at_once_max || vain == vain_slices_max;
+  }
+};
+
+bool has_slices(const servers::server_type& type) { return type.abi().evolve != nullptr; }
+
+void collect_evolving(const schema_node& node, std::vector<const schema_node*>& all) {
+  if (node.what == schema_node::kind::container && node.name.starts_with("evolving_")) {
+    all.push_back(&node);
+    return;
+  }
+  for (const auto& argument : node.arguments) collect_evolving(argument, all);
+  for (const auto& member : node.members) collect_evolving(member.type, all);
+}
+
+/// Whether a state of `from` has evolving containers that `to` does not have as they are.
+bool leaves_evolving(const molt_schema& from, const molt_schema& to) {
+  const auto from_tree = parse_schema_text(from.text);
+  const auto to_tree = parse_schema_text(to.text);
+  if (!from_tree || !to_tree) return false;
+  std::vector<const schema_node*> here;
+  std::vector<const schema_node*> there;
+  collect_evolving(*from_tree, here);
+  collect_evolving(*to_tree, there);
+  return std::any_of(here.begin(), here.end(), [&](const schema_node* each) {
+    return std::none_of(there.begin(), there.end(), [&](const schema_node* other) { return *each == *other; });
+  });
+}
+
+const servers::server_type* find_type(const release_content& in, std::string_view name) {
+  for (const auto& plugin : in.plugins)
+    if (const auto* const found = plugin->find_type(name)) return found;
+  return nullptr;
+}
+
+}  // namespace
+
+bool switcher::convert_entries(const settings& chosen, const release_image& image, bool stop_at_failure) {
+  const auto& plugins = image.content().plugins;
+  const bool any = std::any_of(plugins.begin(), plugins.end(), [](const auto& plugin) {
+    return std::any_of(plugin->types().begin(), plugin->types().end(),
+                       [](const auto& type) { return has_slices(*type); });
+  });
+  if (!any) return true;
+  phase_.store(phase::converting, std::memory_order_release);
+  std::unordered_map<std::uint64_t, std::uint64_t> left;  // by server
+  const auto note = [&](molt_ref server, std::uint64_t now) noexcept {
+    try {
+      auto& before = left[server.bits];
+      entries_left_.fetch_add(now - before, std::memory_order_relaxed);
+      before = now;
+    } catch (const std::bad_alloc&) {
+      return;  // only the count is wrong
+    }
+  };
+  bool early = false;
+  entries_left_ = 0;
+  runtime_.tend(
+      has_slices,
+      [&](servers::resting_server& server) {
+        const auto now = image.convert_entries(server, false);
+        if (!now) return servers::tending::done;
+        note(server.ref(), *now);
+        return *now == 0 ? servers::tending::done : servers::tending::again;
+      },
+      [&] {
+        early = early || (stop_at_failure && (image.failed() != 0 || (chosen.cancelled && chosen.cancelled())));
+        return !early;
+      });
+  return !early && !(stop_at_failure && image.failed() != 0);
+}
+
+/// Those of types whose containers `to` knows stay as they are.
+void switcher::convert_entries_back(const release_content& from, const release_content& to,
+                                    std::chrono::nanoseconds timeout, const std::function<bool()>& cancelled) {
+  std::unordered_set<const molt_server_type*> going;
+  for (const auto& plugin : from.plugins)
+    for (const auto& type : plugin->types()) {
+      const auto* const target = find_type(to, type->name());
+      if (has_slices(*type) && target != nullptr && leaves_evolving(*type->abi().state, *target->abi().state))
+        going.insert(&type->abi());
+    }
+  if (going.empty()) return;
+  const auto image = image_of_current();
+  const auto deadline = clock::now() + timeout;
+  const auto keep_going = [&] { return clock::now() < deadline && !(cancelled && cancelled()); };
+  std::unordered_map<std::uint64_t, way_back> ways;
+  runtime_.tend([&](const servers::server_type& type) { return going.contains(&type.original().abi()); },
+                [&](servers::resting_server& server) noexcept {
+                  // That one cannot go back says the hook, which comes to it.
+                  if (!going.contains(&server.type().abi())) return servers::tending::done;
+                  const auto left = image->convert_entries(server, true);
+                  if (!left) return servers::tending::done;
+                  try {
+                    return ways[server.ref().bits].is_near(*left) ? servers::tending::done : servers::tending::again;
+                  } catch (const std::bad_alloc&) {
+                    return servers::tending::done;
+                  }
+                },
+                keep_going);
+}
+
+}  // namespace molt::upgrade
