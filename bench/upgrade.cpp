@@ -134,6 +134,8 @@ measured measure(const char* type, std::uint64_t count, std::uint64_t ids, unsig
       finished(switcher.rollback(chosen), "rollback", count);
       std::this_thread::sleep_for(between);
     }));
+    std::fprintf(stderr, "%s, %llu entries: gap %.3f ms of %.1f, back %.3f, noise %.3f\n", type,
+                 static_cast<unsigned long long>(ids), gaps.back(), totals.back(), backs.back(), noises.back());
   }
   return {median(gaps), median(totals), median(noises), median(backs)};
 }

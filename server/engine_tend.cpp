@@ -10,12 +10,14 @@ namespace molt::servers {
 
 namespace {
 
+constexpr std::int64_t look_for_ns = 20'000;
+constexpr unsigned vain_looks_max = 100;              // then it is asked for, and given to this thread though it sleeps
 constexpr std::int64_t busy_timeout_ns = 10'000'000;  // a server that handles one long message: the others come first
 constexpr std::int64_t spin_at_most_ns = 100'000;
 constexpr std::int64_t works_at_most_ns = 500'000;
 constexpr std::chrono::microseconds rest_time{50};
 
-// For as long as the slice took, so that at least half of the time is the callers'. By spinning, as a yield may cost a
+// For a share of what the slice took. By spinning, as a yield may cost a
 // time slice of the machine's; but every so often it sleeps, so that it is not when it holds a server that the kernel
 // wants this processor back.
 class breath {
@@ -37,16 +39,21 @@ class breath {
 }  // namespace
 
 void engine::tend(const std::function<bool(const server_type&)>& wanted,
-                  const std::function<tending(resting_server&)>& look, const std::function<bool()>& keep_going) {
+                  const std::function<tending(resting_server&)>& look, const std::function<bool()>& keep_going,
+                  unsigned callers_share) {
   thread_record& me = this_thread();
-  std::vector<molt_ref> open;
+  struct tended {
+    molt_ref ref;
+    unsigned vain;
+  };
+  std::vector<tended> open;
   {
     const activity here{*this, me};  // types live as long
     for (std::uint32_t slot = 0; slot < registry_.used(); ++slot) {
       const cell& each = registry_.at(slot);
       const auto now = word::now(each.word.load(std::memory_order_acquire));
       const server_type* const type = each.type.load(std::memory_order_acquire);
-      if (now != condition::free && type != nullptr && wanted(*type)) open.push_back(ref_of(each));
+      if (now != condition::free && type != nullptr && wanted(*type)) open.push_back({ref_of(each), 0});
     }
   }
   breath between;
@@ -55,21 +62,29 @@ void engine::tend(const std::function<bool(const server_type&)>& wanted,
     for (std::size_t at = 0; at < open.size(); ++at) {
       if (keep_going && !keep_going()) return;
       const auto begun = steady_ns();
-      if (tend_one(me, open[at], look) == tending::again) open[kept++] = open[at];
-      between.let_callers_in(std::min(steady_ns() - begun, busy_timeout_ns));
+      if (tend_one(me, open[at].ref, open[at].vain, look) == tending::again) open[kept++] = open[at];
+      between.let_callers_in(std::min(steady_ns() - begun, busy_timeout_ns) * callers_share / 100);
     }
     open.resize(kept);
   }
 }
 
-tending engine::tend_one(thread_record& me, molt_ref ref, const std::function<tending(resting_server&)>& look) {
+tending engine::tend_one(thread_record& me, molt_ref ref, unsigned& vain,
+                         const std::function<tending(resting_server&)>& look) {
   const activity here{*this, me};
   cell* const held = find(ref);
   if (held == nullptr) return tending::done;
   const bool suspended = word::now(held->word.load(std::memory_order_acquire)) == condition::suspended;
-  const int status = acquire(me, *held, generation_of(ref), steady_ns() + busy_timeout_ns, suspended);
+  int status = MOLT_TIMEOUT;
+  for (const auto until = steady_ns() + look_for_ns; status == MOLT_TIMEOUT && steady_ns() < until;) {
+    status = try_acquire(me, *held, generation_of(ref), suspended);
+    if (status == MOLT_TIMEOUT) fence::spin_pause();
+  }
+  if (status == MOLT_TIMEOUT && ++vain == vain_looks_max)
+    status = acquire(me, *held, generation_of(ref), steady_ns() + busy_timeout_ns, suspended);
   if (status == MOLT_NO_SUCH_SERVER) return tending::done;
   if (status != MOLT_OK) return tending::again;
+  vain = 0;
   adopt_if_behind(*held);
   resting_server resting{*this, *held};
   const auto answer = look(resting);

@@ -39,8 +39,9 @@ std::shared_ptr<const release> runtime::current() const {
 
 std::size_t runtime::sweep(const std::function<bool()>& keep_going) { return engine_->sweep(keep_going); }
 void runtime::tend(const std::function<bool(const server_type&)>& wanted,
-                   const std::function<tending(resting_server&)>& look, const std::function<bool()>& keep_going) {
-  engine_->tend(wanted, look, keep_going);
+                   const std::function<tending(resting_server&)>& look, const std::function<bool()>& keep_going,
+                   unsigned callers_share) {
+  engine_->tend(wanted, look, keep_going, callers_share);
 }
 
 result<molt_ref> runtime::start(std::string_view type, std::string_view name, const arguments& given) {

@@ -149,12 +149,12 @@ class runtime {
   std::size_t sweep(const std::function<bool()>& keep_going);
 
   /// Shows `look` each server whose type `wanted` takes, held by this thread between two of its messages, round after
-  /// round until it has answered `done` for all. What it does there should take a few microseconds: for as long callers
-  /// wait, and for as long again they are let in. Ends early when `keep_going` returns false. The server is brought to
-  /// the current release first; one that handles a message for long is left for the next round, one that is suspended
-  /// stays so.
+  /// round until it has answered `done` for all. What it does there should take some microseconds: for as long callers
+  /// wait, and then they are let in for `callers_share` percent of that. Ends early when `keep_going` returns false.
+  /// The server is brought to the current release first; one that handles a message for long is left for the next
+  /// round, one that is suspended stays so. `look` must not throw.
   void tend(const std::function<bool(const server_type&)>& wanted, const std::function<tending(resting_server&)>& look,
-            const std::function<bool()>& keep_going);
+            const std::function<bool()>& keep_going, unsigned callers_share = 100);
 
   // -- Servers
   /// Starts a server of a type of the current release; returns when init has. The reference is 0 if init wants no

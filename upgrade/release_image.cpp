@@ -18,6 +18,8 @@ constexpr std::chrono::microseconds destroy_at_once_max{200};
 /// How long a server's callers wait for entries to be converted. A caller that finds its server held looks again for
 /// about twice as long before it queues, which would take far longer.
 constexpr std::chrono::nanoseconds slice_time{4000};
+/// On the way back callers convert what they touch up again: shorter slices would never be done beside busy ones.
+constexpr std::chrono::nanoseconds slice_time_down{50'000};
 
 std::string spell(molt_ref ref) {
   char text[20];
@@ -239,7 +241,8 @@ std::optional<std::uint64_t> release_image::convert_entries(servers::resting_ser
   std::uint64_t left = 0;
   molt_text text;
   text.size = 0;
-  if (type.evolve(server.state(), down ? 1 : 0, slice_time.count(), &left, &text) == MOLT_OK) return left;
+  if (type.evolve(server.state(), down ? 1 : 0, (down ? slice_time_down : slice_time).count(), &left, &text) == MOLT_OK)
+    return left;
   if (down) return std::nullopt;
   try {
     step_failure failure{std::string{"entries of "} + type.state->name,

@@ -20,6 +20,9 @@ constexpr std::uint64_t converted_at_once_max = 256;
 /// will not either.
 constexpr unsigned vain_slices_max = 32;
 
+/// Of the time, in percent of that of a slice.
+constexpr unsigned callers_share_down = 25;
+
 /// How far one server has come on the way back.
 struct way_back {
   std::uint64_t least = ~std::uint64_t{0};
@@ -126,7 +129,7 @@ void switcher::convert_entries_back(const release_content& from, const release_c
                     return servers::tending::done;
                   }
                 },
-                keep_going);
+                keep_going, callers_share_down);
 }
 
 }  // namespace molt::upgrade
