@@ -69,9 +69,12 @@ void check_depth(unsigned depth) {
 }
 
 bool is_map(const schema_node& type) {
-  return type.is("map") || type.is("unordered_map") || type.is("multimap") || type.is("unordered_multimap");
+  return type.is("map") || type.is("unordered_map") || type.is("multimap") || type.is("unordered_multimap") ||
+         type.is("steady_map");
 }
-bool is_product(const schema_node& type) { return type.is("pair") || type.is("tuple"); }
+bool is_unordered(const schema_node& type) { return type.name.starts_with("unordered_") || type.is("steady_map"); }
+/// An evolving_map is written as its two parts.
+bool is_product(const schema_node& type) { return type.is("pair") || type.is("tuple") || type.is("evolving_map"); }
 bool is_time(const schema_node& type) { return type.is("duration") || type.is("time_point"); }
 bool is_optional(const schema_node& type) { return type.is("optional") || type.is("unique_ptr"); }
 
@@ -221,7 +224,7 @@ class rewriter {
       copy(type.arguments.at(0), around, depth + 1, to);
       if (is_map(type)) copy(type.arguments.at(1), around, depth + 1, to);
     };
-    if (!type.name.starts_with("unordered_")) {
+    if (!is_unordered(type)) {
       for (std::uint64_t n = 0; n < count; ++n) element(out);
       return;
     }
@@ -398,7 +401,10 @@ archive_difference compare_archives(const molt_schema& schema, std::string_view 
     if (rewriter<digest>{before}.all(*type) == rewriter<digest>{after}.all(*type)) return {};
     const std::string was = rewriter<sorted_bytes>{before}.all(*type).take();
     const std::string is = rewriter<sorted_bytes>{after}.all(*type).take();
-    return {likeness::different, finder{was, is}.first(*type)};
+    // Entries may have gone from one part of an evolving_map to the other; only their hooks know whether they are the
+    // same.
+    const bool evolving = std::string_view{schema.text}.find("evolving_map<") != std::string_view::npos;
+    return {evolving ? likeness::unclear : likeness::different, finder{was, is}.first(*type)};
   } catch (const std::runtime_error&) {
     return by_bytes(before, after, true);
   } catch (const std::out_of_range&) {

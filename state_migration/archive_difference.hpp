@@ -11,7 +11,8 @@ namespace molt::migration {
 enum class likeness {
   same,
   different,
-  unclear,  ///< other bytes of the same number, of a type whose order of elements nobody but its code knows
+  unclear,  ///< only the type's code could tell: other bytes of the same number, which its own serialize has written,
+            ///< or an evolving_map with other entries converted
 };
 
 struct archive_difference {

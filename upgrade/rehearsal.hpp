@@ -3,7 +3,8 @@
 //
 //   stage       for each server whose type has other code in the next release
 //   archiving   its state is written, to be compared with
-//   migrating   it is brought to the next release, self_check included; this is what is timed
+//   migrating   it is brought to the next release, self_check included; this is what is timed. Then the entries of
+//               evolving containers are converted, to see that they can be
 //   going_back  it is brought back along the down edges, whatever they declare to lose; not if the release is one-way
 //   comparing   its state is written again: the same, but for losses that were declared
 //

@@ -1,6 +1,8 @@
 // Upgrades of servers with evolving containers: while clients call, up and down, in the middle, with entries that
 // cannot be converted.
+#include "state_migration/archive_difference.hpp"
 #include "tests/upgrade/running_box.hpp"
+#include "upgrade/rehearsal.hpp"
 #include "upgrade/transaction.hpp"
 
 #include <atomic>
@@ -57,6 +59,36 @@ class hoards : public running_box {
   std::atomic<std::int64_t> touched_{0};
   std::atomic<int> failed_{0};
 };
+
+TEST_F(hoards, are_rehearsed_to_the_last_entry) {
+  for (const bool broken : {false, true}) {
+    start_hoard(hoard_1, broken ? std::optional<std::uint64_t>{7} : std::nullopt);
+    const auto before = archive_of(runtime_, hoard_);
+    const auto board = std::make_unique<rehearsal_board>();
+    {
+      // In this process: it changes the servers, and puts them back.
+      auto rest = runtime_.rest(std::chrono::seconds{10});
+      ASSERT_TRUE(rest);
+      rehearse(runtime_, *rest, load(hoard_2), switcher_->task_for_rehearsal({}, {}), *board);
+    }
+    const auto found = read_board(*board);
+    EXPECT_EQ(found.stage, rehearsal_stage::finished);
+    EXPECT_FALSE(found.damaged);
+    EXPECT_EQ(found.visited, 1U);
+    if (broken) {
+      ASSERT_EQ(found.failures.size(), 1U);
+      EXPECT_EQ(found.failures[0].server, "hoard");
+      EXPECT_EQ(found.failures[0].error, "an entry could not be converted: the entry is bad");
+      break;
+    }
+    EXPECT_TRUE(found.failures.empty()) << found.failures[0].hook << ": " << found.failures[0].error;
+    EXPECT_TRUE(found.notes.empty()) << found.notes[0];
+    const auto same = migration::compare_archives(*load(hoard_1).plugins[0]->types()[0]->abi().state, before,
+                                                  archive_of(runtime_, hoard_));
+    EXPECT_EQ(same.found, migration::likeness::same) << same.text;
+    ASSERT_TRUE(runtime_.stop(hoard_, "next round"));
+  }
+}
 
 TEST_F(hoards, are_converted_while_clients_call_and_back) {
   start_hoard(hoard_1);
