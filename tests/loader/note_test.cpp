@@ -124,13 +124,13 @@ TEST(note, holds_no_unknown_records_flags_or_kinds) {
   note_writer record = with_plugin();
   record.begin(7), record.end();
   expect_corrupt(record, "unknown kind 7");
-  expect_corrupt(with_schema(8, 8, 8), "unknown flags");
+  expect_corrupt(with_schema(8, 8, 0x80000000U), "unknown flags");
   note_writer type = with_schema();
   type.server_type("p.server", 2, 0, std::array<std::uint32_t, 0>{});
   expect_corrupt(type, "unknown kind");
   note_writer edge = with_schema();
   edge.server_type("p.server", 0, 0, std::array<std::uint32_t, 0>{});
-  edge.edge(5, 0, 0, 0, 8);
+  edge.edge(5, 0, 0, 0, 0x80000000U);
   expect_corrupt(edge, "unknown flags");
 }
 
