@@ -5,6 +5,7 @@
 // the same. And how long everything rests for the copy in which an upgrade is rehearsed.
 //
 //   molt_bench_upgrade [--json FILE]     results to FILE, or to stdout
+//   molt_bench_upgrade --only gap.1M     one of them, without Erlang
 #include "node/rehearsal.hpp"
 #include "upgrade/transaction.hpp"
 
@@ -38,6 +39,8 @@ struct sizes {
   std::uint64_t entries = 1'000'000;
   std::uint64_t many_entries = 10'000'000;
   std::uint64_t servers = 100'000;
+  std::uint64_t many_servers = 1'000'000;
+  std::uint64_t faulty = 10'000;
   std::chrono::milliseconds quiet = 1000ms;
 };
 
@@ -45,6 +48,7 @@ struct measured {
   double gap_ms = 0;
   double total_ms = 0;
   double noise_ms = 0;
+  double over_ms = 0;  // gap above the noise floor of the same round
   double back_ms = 0;  // largest gap of the rollback
 };
 
@@ -101,43 +105,120 @@ molt::upgrade::report finished(molt::result<molt::upgrade::report> given, const 
   std::exit(1);
 }
 
-measured measure(const char* type, std::uint64_t count, std::uint64_t ids, unsigned rounds, const sizes& size) {
+/// Servers of one type in a runtime of their own, and the two releases.
+struct box {
   molt::servers::runtime runtime;
   molt::upgrade::switcher switcher{runtime};
-  const auto first = load("1.0.0");
-  const auto second = load("2.0.0");
-  switcher.start(first);
+  molt::upgrade::release_content first = load("1.0.0");
+  molt::upgrade::release_content second = load("2.0.0");
+  molt::upgrade::settings settings;
   std::vector<molt_ref> servers;
-  servers.reserve(count);
-  for (std::uint64_t n = 0; n < count; ++n)
-    servers.push_back(must(runtime.start(type, {}, {{"entries", std::to_string(ids)}}), "start"));
-  const auto& touch = *first.plugins[0]->find_type(type)->find(std::string_view{"touch"})->message;
-  molt::upgrade::settings chosen;
-  chosen.collect_timeout = 0ns;  // unloading is another matter
+
+  box(const char* type, std::uint64_t count, std::uint64_t ids) {
+    settings.collect_timeout = 0ns;  // unloading is another matter
+    switcher.start(first);
+    servers.reserve(count);
+    for (std::uint64_t n = 0; n < count; ++n) servers.push_back(start(type, {{"entries", std::to_string(ids)}}));
+  }
+  molt_ref start(const char* type, molt::servers::arguments given = {}) {
+    return must(runtime.start(type, {}, std::move(given)), "start");
+  }
+  [[nodiscard]] const molt_message& touch(const char* type) const {
+    return *first.plugins[0]->find_type(type)->find(std::string_view{"touch"})->message;
+  }
+};
+
+struct gap_case {
+  const char* type;
+  std::uint64_t count;  ///< servers
+  std::uint64_t ids;    ///< entries of each
+  unsigned rounds;
+  bool from_outside = false;  ///< the client calls a server that the upgrade leaves as it is
+};
+
+measured measure(const gap_case& given, const sizes& size) {
+  box all{given.type, given.count, given.ids};
+  auto called = all.servers;
+  if (given.from_outside) called = {all.start("gap.bystander")};
+  const auto& touch = all.touch(given.from_outside ? "gap.bystander" : given.type);
+  const auto moved = given.count + (given.from_outside ? 1 : 0);
+  const auto gap_while = [&](const auto& work) { return largest_gap_ms(all.runtime, touch, called, given.ids, work); };
   std::vector<double> gaps;
   std::vector<double> totals;
   std::vector<double> noises;
+  std::vector<double> overs;
   std::vector<double> backs;
-  for (unsigned round = 0; round < rounds; ++round) {
+  for (unsigned round = 0; round < given.rounds; ++round) {
     auto lasts = size.quiet;
     const auto between = size.quiet / 20;
-    gaps.push_back(largest_gap_ms(runtime, touch, servers, ids, [&] {
+    gaps.push_back(gap_while([&] {
       std::this_thread::sleep_for(between);
       const auto begun = clock_type::now();
-      totals.push_back(in_ms(finished(switcher.upgrade(second, chosen), "upgrade", count).total));
+      totals.push_back(in_ms(finished(all.switcher.upgrade(all.second, all.settings), "upgrade", moved).total));
       lasts = std::chrono::duration_cast<std::chrono::milliseconds>(clock_type::now() - begun) + 2 * between;
       std::this_thread::sleep_for(between);
     }));
-    noises.push_back(largest_gap_ms(runtime, touch, servers, ids, [&] { std::this_thread::sleep_for(lasts); }));
-    backs.push_back(largest_gap_ms(runtime, touch, servers, ids, [&] {
+    noises.push_back(gap_while([&] { std::this_thread::sleep_for(lasts); }));
+    overs.push_back(std::max(0.0, gaps.back() - noises.back()));
+    backs.push_back(gap_while([&] {
       std::this_thread::sleep_for(between);
-      finished(switcher.rollback(chosen), "rollback", count);
+      finished(all.switcher.rollback(all.settings), "rollback", moved);
       std::this_thread::sleep_for(between);
     }));
-    std::fprintf(stderr, "%s, %llu entries: gap %.3f ms of %.1f, back %.3f, noise %.3f\n", type,
-                 static_cast<unsigned long long>(ids), gaps.back(), totals.back(), backs.back(), noises.back());
+    std::fprintf(stderr, "%s%s, %llu of %llu entries: gap %.3f ms of %.1f, back %.3f, noise %.3f\n", given.type,
+                 given.from_outside ? " and a bystander" : "", static_cast<unsigned long long>(given.count),
+                 static_cast<unsigned long long>(given.ids), gaps.back(), totals.back(), backs.back(), noises.back());
   }
-  return {median(gaps), median(totals), median(noises), median(backs)};
+  return {median(gaps), median(totals), median(noises), median(overs), median(backs)};
+}
+
+struct refused_upgrade {
+  double gap_ms = 0;
+  double lost = 0;    ///< servers whose state is not what the calls made it
+  double failed = 0;  ///< calls
+};
+
+/// The hook throws for one server of many, without a rehearsal before: everything goes back.
+refused_upgrade measure_throwing(const sizes& size) {
+  box all{"gap.faulty", size.faulty, 1};
+  all.servers.push_back(all.start("gap.faulty", {{"broken", "1"}}));
+  const auto& touch = all.touch("gap.faulty");
+  std::vector<std::int64_t> answered(all.servers.size());
+  refused_upgrade found;
+  std::atomic<bool> stop{false};
+  std::int64_t largest = 0;
+  std::thread client{[&] {
+    std::mt19937_64 random{1};
+    for (auto last = clock_type::now(); !stop.load(std::memory_order_relaxed);) {
+      const auto at = random() % all.servers.size();
+      std::uint64_t id = 0;
+      std::int64_t reply = 0;
+      if (all.runtime.call(all.servers[at], touch, &id, &reply, 60s) != MOLT_OK)
+        ++found.failed;
+      else
+        ++answered[at];
+      const auto now = clock_type::now();
+      largest = std::max<std::int64_t>(largest, (now - last).count());
+      last = now;
+    }
+  }};
+  std::this_thread::sleep_for(size.quiet / 20);
+  const auto report = must(all.switcher.upgrade(all.second, all.settings), "upgrade");
+  std::this_thread::sleep_for(size.quiet / 20);
+  stop = true;
+  client.join();
+  if (report.result != molt::upgrade::phase::rolled_back) {
+    std::fprintf(stderr, "the upgrade ended as %s\n", std::string{to_string(report.result)}.c_str());
+    std::exit(1);
+  }
+  for (std::size_t at = 0; at < all.servers.size(); ++at) {
+    std::uint64_t id = 0;
+    std::int64_t reply = 0;
+    const int status = all.runtime.call(all.servers[at], touch, &id, &reply, 60s);
+    if (status != MOLT_OK || reply != answered[at] + 1) ++found.lost;
+  }
+  found.gap_ms = in_ms(std::chrono::nanoseconds{largest});
+  return found;
 }
 
 /// What the hook of gap.hooked does, without anything around it.
@@ -271,15 +352,16 @@ std::map<std::string, measured> measure_otp(const sizes& size) {
   return all;
 }
 
-void append(std::string& json, const std::string& name, double value, const char* peer = "", double peers = 0) {
+void append(std::string& json, const std::string& name, double value, const char* peer = "", double peers = 0,
+            const char* unit = "ms") {
   char line[512];
   if (*peer == '\0')
-    std::snprintf(line, sizeof line, R"(  {"name": "%s", "value": %.6f, "unit": "ms", "peers": {}, "ratio": {}})",
-                  name.c_str(), value);
+    std::snprintf(line, sizeof line, R"(  {"name": "%s", "value": %.6f, "unit": "%s", "peers": {}, "ratio": {}})",
+                  name.c_str(), value, unit);
   else
     std::snprintf(line, sizeof line,
-                  R"(  {"name": "%s", "value": %.6f, "unit": "ms", "peers": {"%s": %.6f}, "ratio": {"%s": %.6f}})",
-                  name.c_str(), value, peer, peers, peer, peers > 0 ? value / peers : 0.0);
+                  R"(  {"name": "%s", "value": %.6f, "unit": "%s", "peers": {"%s": %.6f}, "ratio": {"%s": %.6f}})",
+                  name.c_str(), value, unit, peer, peers, peer, peers > 0 ? value / peers : 0.0);
   json.append(json.empty() ? "" : ",\n").append(line);
 }
 
@@ -288,34 +370,91 @@ void append(std::string& json, const std::string& name, const measured& ours, co
   append(json, name, ours.gap_ms, peer, otp == nullptr ? 0 : otp->gap_ms);
   append(json, name + ".total", ours.total_ms, peer, otp == nullptr ? 0 : otp->total_ms);
   append(json, name + ".noise", ours.noise_ms, peer, otp == nullptr ? 0 : otp->noise_ms);
+  append(json, name + ".over_noise", ours.over_ms);
   append(json, name + ".back", ours.back_ms);
 }
+
+struct run {
+  const sizes& size;
+  unsigned rounds;
+  const std::map<std::string, measured>& otp;
+  std::string& json;
+
+  [[nodiscard]] const measured* peer(const char* name) const { return otp.contains(name) ? &otp.at(name) : nullptr; }
+  void gap(const char* name, const gap_case& given, const char* of_otp = "") const {
+    append(json, name, measure(given, size), peer(of_otp));
+  }
+};
+
+void hook(const run& now) {
+  const auto hooked = measure({"gap.hooked", 1, now.size.entries, now.rounds}, now.size);
+  append(now.json, "gap.map_1M.hook", hooked.gap_ms, "loop", loop_ms(now.size.entries, now.rounds));
+  append(now.json, "gap.map_1M.hook.noise", hooked.noise_ms);
+}
+
+void many(const run& now) {
+  const auto found = measure({"gap.item", now.size.many_servers, 1, std::min(now.rounds, 3U)}, now.size);
+  append(now.json, "gap.1M", found, nullptr);
+  append(now.json, "gap.1M.per_server", found.total_ms * 1e6 / static_cast<double>(now.size.many_servers), "", 0, "ns");
+}
+
+void throwing(const run& now) {
+  const auto found = measure_throwing(now.size);
+  append(now.json, "gap.code_change_throws", found.gap_ms);
+  append(now.json, "gap.code_change_throws.lost", found.lost, "", 0, "states");
+  append(now.json, "gap.code_change_throws.failed", found.failed, "", 0, "calls");
+}
+
+const std::vector<std::pair<std::string_view, void (*)(const run&)>> all_measured{
+    {"gap.map_1M",
+     [](const run& now) {
+       now.gap("gap.map_1M", {"gap.table", 1, now.size.entries, now.rounds}, "map");
+     }},
+    {"gap.map_10M",
+     [](const run& now) {
+       now.gap("gap.map_10M", {"gap.table", 1, now.size.many_entries, 1});
+     }},
+    {"gap.map_1M.hook", hook},
+    {"gap.map_1M.moved",
+     [](const run& now) {
+       now.gap("gap.map_1M.moved", {"gap.moved", 1, now.size.entries, now.rounds});
+     }},
+    {"gap.100k",
+     [](const run& now) {
+       now.gap("gap.100k", {"gap.item", now.size.servers, 1, now.rounds}, "servers");
+     }},
+    {"gap.1M", many},
+    {"gap.bystander",
+     [](const run& now) {
+       now.gap("gap.bystander", {"gap.hooked", 1, now.size.entries, now.rounds, true});
+     }},
+    {"gap.code_change_throws", throwing},
+    {"rehearsal.rest",
+     [](const run& now) {
+       append_rest(now.json, "rehearsal.rest", rest_with("glibc.malloc.hugetlb=1", now.size.entries));
+       append_rest(now.json, "rehearsal.rest.small_pages", rest_with("glibc.malloc.hugetlb=0", now.size.entries));
+     }},
+};
 
 }  // namespace
 
 int main(int argc, char** argv) {
   const char* file = nullptr;
-  for (int n = 1; n + 1 < argc; ++n)
+  std::string_view only;
+  for (int n = 1; n + 1 < argc; ++n) {
     if (std::string_view{argv[n]} == "--json") file = argv[n + 1];
+    if (std::string_view{argv[n]} == "--only") only = argv[n + 1];
+  }
   if (argc == 3 && std::string_view{argv[1]} == "--rest") return measure_rest(std::stoull(argv[2]));
   sizes size;
-  if (std::getenv("MOLT_BENCH_SMOKE") != nullptr) size = {1'000, 10'000, 1'000, 20ms};
+  if (std::getenv("MOLT_BENCH_SMOKE") != nullptr) size = {1'000, 10'000, 1'000, 1'000, 100, 20ms};
   const unsigned rounds = size.quiet < 1s ? 1 : 5;
 
   std::string json;
-  const auto otp = measure_otp(size);
-  const auto peer = [&](const char* name) { return otp.contains(name) ? &otp.at(name) : nullptr; };
-  append(json, "gap.map_1M", measure("gap.table", 1, size.entries, rounds, size), peer("map"));
-  append(json, "gap.map_10M", measure("gap.table", 1, size.many_entries, 1, size), nullptr);
-  const auto hooked = measure("gap.hooked", 1, size.entries, rounds, size);
-  append(json, "gap.map_1M.hook", hooked.gap_ms, "loop", loop_ms(size.entries, rounds));
-  append(json, "gap.map_1M.hook.noise", hooked.noise_ms);
-  const auto moved = measure("gap.moved", 1, size.entries, rounds, size);
-  append(json, "gap.map_1M.moved", moved.gap_ms);
-  append(json, "gap.map_1M.moved.noise", moved.noise_ms);
-  append(json, "gap.100k", measure("gap.item", size.servers, 1, 1, size), peer("servers"));
-  append_rest(json, "rehearsal.rest", rest_with("glibc.malloc.hugetlb=1", size.entries));
-  append_rest(json, "rehearsal.rest.small_pages", rest_with("glibc.malloc.hugetlb=0", size.entries));
+  const auto otp = only.empty() ? measure_otp(size) : std::map<std::string, measured>{};
+  const run now{size, rounds, otp, json};
+  for (const auto& [name, work] : all_measured)
+    if (only.empty() || only == name) work(now);
   json = "{\"results\": [\n" + json + "\n]}\n";
   if (file == nullptr) {
     std::fputs(json.c_str(), stdout);

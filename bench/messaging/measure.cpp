@@ -44,14 +44,23 @@ bool alone() {
   return set;
 }
 
+namespace {
+
+const char* name_of(unit in) { return in == unit::ns_each ? "ns" : in == unit::per_second ? "1/s" : "MB/s"; }
+
+double value_of(unit in, double seconds, double count) {
+  if (in == unit::ns_each) return seconds * 1e9 / count;
+  return in == unit::per_second ? count / seconds : count / seconds / 1e6;
+}
+
+}  // namespace
+
 result measure(const std::string& name, unit in, int runs, const candidates& all) {
-  result measured{name, in == unit::ns_each ? "ns" : "1/s", {}};
+  result measured{name, name_of(in), {}};
   for (int run = 0; run < (smoke() ? std::min(runs, 3) : runs); ++run)
     for (const auto& [who, each] : all) {
       if (alone() && !who.empty()) continue;
-      const double seconds = each.work(each.count);
-      const auto count = static_cast<double>(each.count);
-      measured.runs[who].push_back(in == unit::ns_each ? seconds * 1e9 / count : count / seconds);
+      measured.runs[who].push_back(value_of(in, each.work(each.count), static_cast<double>(each.count)));
     }
   return measured;
 }

@@ -23,7 +23,7 @@ struct candidate {
 };
 using candidates = std::map<std::string, candidate>;
 
-enum class unit { ns_each, per_second };
+enum class unit { ns_each, per_second, mb_per_second };  ///< the last: a candidate's count is bytes
 
 /// Each candidate in turn, `runs` times.
 result measure(const std::string& name, unit, int runs, const candidates&);

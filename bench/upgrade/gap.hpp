@@ -4,9 +4,12 @@
 //   hooked  to each entry, by an ordinary hook
 //   moved   beside the table, whose entries stay as they are
 //   item    to each item, by an ordinary hook
+//   bystander   nothing
+//   faulty  to each, by a hook that throws for the one that was started with broken=1
 #include <molt/plugin.hpp>
 
 #include <cstdint>
+#include <stdexcept>
 #include <unordered_map>
 
 #include "gap_v1.hpp"
@@ -40,6 +43,17 @@ struct moved_state {
 };
 struct item_state {
   std::int64_t hits = 0;
+#if GAP == 2
+  std::int64_t quota = 0;
+#endif
+};
+
+struct bystander_state {
+  std::int64_t hits = 0;
+};
+struct faulty_state {
+  std::int64_t hits = 0;
+  std::int64_t broken = 0;
 #if GAP == 2
   std::int64_t quota = 0;
 #endif
@@ -112,6 +126,29 @@ struct item : molt::server<item_state> {
 #endif
 };
 
+struct bystander : molt::server<bystander_state> {
+  using messages = molt::messages<touch>;
+  std::int64_t handle_call(molt::context&, const touch&) { return ++self().hits; }
+};
+
+struct faulty : molt::server<faulty_state> {
+  using messages = molt::messages<touch>;
+  faulty_state init(molt::context&, const molt::arguments& given) {
+    faulty_state made;
+    made.broken = given.number<std::int64_t>("broken", 0);
+    return made;
+  }
+  std::int64_t handle_call(molt::context&, const touch&) { return ++self().hits; }
+
+#if GAP == 2
+  static faulty_state code_change(const v1::faulty_state& old) {
+    if (old.broken != 0) throw std::runtime_error{"this one cannot be converted"};
+    return {old.hits, old.broken, 100};
+  }
+  static v1::faulty_state code_change_down(const faulty_state& now) noexcept { return {now.hits, now.broken}; }
+#endif
+};
+
 }  // namespace gap
 
-MOLT_PLUGIN("gap", MOLT_PLUGIN_VERSION, gap::table, gap::hooked, gap::moved, gap::item)
+MOLT_PLUGIN("gap", MOLT_PLUGIN_VERSION, gap::table, gap::hooked, gap::moved, gap::item, gap::bystander, gap::faulty)

@@ -16,5 +16,9 @@ struct table_state {
 struct item_state {
   std::int64_t hits = 0;
 };
+struct faulty_state {
+  std::int64_t hits = 0;
+  std::int64_t broken = 0;
+};
 
 }  // namespace gap::v1

@@ -1,0 +1,6 @@
+find_package(Boost COMPONENTS serialization)
+if(TARGET molt_state_migration AND TARGET Boost::serialization)
+  add_executable(molt_bench_archive archive.cpp messaging/measure.cpp)
+  target_link_libraries(molt_bench_archive PRIVATE molt_options molt::state_migration Boost::serialization)
+  target_include_directories(molt_bench_archive PRIVATE "${PROJECT_SOURCE_DIR}")
+endif()
