@@ -33,7 +33,8 @@
 // and tries once more; the holder stores idle, makes a light fence, and loads `attention`: one of them sees the other.
 //
 // Idle and something in `pending`: then `head` is at least attended. So whoever finds `head` empty and takes the server
-// finds nothing pending either, unless another came and went between its two looks: who puts something there looks again.
+// finds nothing pending either, unless another came and went between its two looks: who puts something there looks
+// again.
 //
 // While messages are drained, `pending` is with the thread that does it (thread_record.hpp, draining), and comes back
 // when it leaves. A worker may also hold the server that it is to run next (handoff, there): that is a holder who looks
@@ -108,7 +109,7 @@ struct switch_entry;
 struct alignas(64) cell {
   std::atomic<std::uint64_t> word;  // zero: free, generation 0
   std::atomic<std::uint64_t> head;
-  void* state;                               // holder
+  std::atomic<void*> state;                  // holder; others only to have it fetched
   std::atomic<const server_type*> type;      // holder writes; others read inside an activation
   std::atomic<const switch_entry*> seen;     // the switch last considered; holder writes
   envelope* pending;                         // holder: taken from head, oldest first
@@ -120,6 +121,14 @@ struct alignas(64) cell {
   std::atomic<std::uint8_t> related;  // a monitor, link or group may concern it (relations.hpp)
 };
 static_assert(sizeof(cell) == 64);
+
+/// To whoever holds the server.
+inline void* state_of(const cell& held) noexcept { return held.state.load(std::memory_order_relaxed); }
+inline void* take_state(cell& held) noexcept {
+  void* const taken = state_of(held);
+  held.state.store(nullptr, std::memory_order_relaxed);
+  return taken;
+}
 
 /// What is seldom looked at; one beside each cell.
 struct cell_detail {

@@ -110,7 +110,7 @@ int engine::handle(thread_record& me, activation& here, const molt_message& mess
   const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(message.key);
   if (handler == nullptr) [[unlikely]]
     return handle_converted(me, here, message, payload, reply, error, ended);
-  const int status = handler->handle(&here.context, held.state, payload, reply, error);
+  const int status = handler->handle(&here.context, state_of(held), payload, reply, error);
   if (status != MOLT_OK) [[unlikely]]
     return finish_handled(me, here, status, error, ended);
   return status;
@@ -150,7 +150,7 @@ int engine::handle_converted(thread_record& me, activation& here, const molt_mes
   const molt_change change{"", version.c_str(), {nullptr, 0}};
   int status = edge->apply(payload, storage, &change, error);
   if (status == MOLT_OK) {
-    status = handler->handle(&here.context, held.state, storage, reply, error);
+    status = handler->handle(&here.context, state_of(held), storage, reply, error);
     wanted.destroy(storage);
     status = finish_handled(me, here, status, error, ended);
   } else {
@@ -243,7 +243,7 @@ bool engine::run_deferrable(thread_record& me, cell& held, const molt_handler& h
     frame here{*this, me, held, token};
     me.scratch.size = 0;
     observation watched{*this, held, *call.message, call.payload_at};
-    int status = handler.handle(&here.context, held.state, call.payload_at, nullptr, &me.scratch);
+    int status = handler.handle(&here.context, state_of(held), call.payload_at, nullptr, &me.scratch);
     watched.done(status);
     if (status == MOLT_OK) {
       call.advance(call_state::deferring, call_state::deferred);
@@ -326,7 +326,7 @@ int engine::deliver_once(thread_record& me, molt_ref to, const char* data, std::
     const molt_server_type& type = held->type.load(std::memory_order_relaxed)->abi();
     if (type.handle_data != nullptr) {
       observation watched{*this, *held, {data, size}};
-      status = type.handle_data(&here.context, held->state, data, size, &consumed, error);
+      status = type.handle_data(&here.context, state_of(*held), data, size, &consumed, error);
       watched.done(status);
       consumed = std::min(consumed, size);
       status = finish_handled(me, here, status, error, ended);

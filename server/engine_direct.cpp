@@ -36,7 +36,7 @@ int engine::call(molt_ref to, const molt_message& message, void* payload, void* 
     return direct_not(here, message, payload, reply, timeout_ns);
   if (seen != current_.load(std::memory_order_acquire)) [[unlikely]]
     return direct_behind(here, message, payload, reply, timeout_ns);
-  if (handle_directly(&here.context, wanted.state, payload, reply, &me->scratch) != MOLT_OK) [[unlikely]]
+  if (handle_directly(&here.context, state_of(wanted), payload, reply, &me->scratch) != MOLT_OK) [[unlikely]]
     return direct_failed(here);
   wanted.handled.store(wanted.handled.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   wanted.word.store(word::idle(here.context.self), fence::fast_store);

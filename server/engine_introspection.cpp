@@ -92,7 +92,7 @@ class discarded_state {
     schema_.destroy(state_);
     free_state(state_, schema_);
   }
-  void swap_with(void*& other) noexcept { std::swap(state_, other); }
+  void* exchange(void* other) noexcept { return std::exchange(state_, other); }
 
  private:
   const molt_schema& schema_;
@@ -160,7 +160,7 @@ result<server_status> engine::status(molt_ref ref, bool measure, std::int64_t ti
   MOLT_CHECK(held.take(ref, timeout_ns));
   counting_sink to;
   molt_text why{};
-  if (held.type().abi().state->save(held.get().state, &to, &why) != MOLT_OK)
+  if (held.type().abi().state->save(state_of(held.get()), &to, &why) != MOLT_OK)
     return error{reason::hook_failed,
                  describe(held.get()) + ": its state cannot be written: " + text_or(why, "no reason given")};
   made.archive_bytes = to.count();
@@ -178,7 +178,7 @@ result<state_copy> engine::get_state(molt_ref ref, std::size_t bytes_max, std::i
   molt_text why{};
   int status = MOLT_OK;
   const int shown = type.show(
-      held.get().state, [&](const void* state) { status = type.abi().state->save(state, &to, &why); }, &why);
+      state_of(held.get()), [&](const void* state) { status = type.abi().state->save(state, &to, &why); }, &why);
   if (shown != MOLT_OK)
     return error{reason::hook_failed, describe(held.get()) + ": its format_status threw: " + text_or(why, "no text")};
   if (status == MOLT_OUT_OF_BOUNDS)
@@ -220,7 +220,7 @@ result<void> engine::replace_state(molt_ref ref, const server_type& as, std::str
   if (as.abi().self_check != nullptr && as.abi().self_check(made, &why) != MOLT_OK)
     return error{reason::refused, describe(held.get()) + ": self_check refuses the state: " + text_or(why, "no text"),
                  "the server goes on with the state it had"};
-  unused.swap_with(held.get().state);
+  held.get().state.store(unused.exchange(state_of(held.get())), std::memory_order_relaxed);
   log(MOLT_LOG_WARNING, &held.get(), "its state was replaced");
   return ok();
 }

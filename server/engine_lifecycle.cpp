@@ -133,12 +133,12 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
   held.seen.store(&entry, std::memory_order_release);
   registry_.detail(held).output = output;
   registry_.detail(held).started.store(started_.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  held.state = allocate_state(schema);
+  held.state.store(allocate_state(schema), std::memory_order_relaxed);
   int status = MOLT_OK;
   {
     frame here{*this, me, held};
     me.scratch.size = 0;
-    status = type.abi().init(&here.context, &arguments, held.state, &me.scratch);
+    status = type.abi().init(&here.context, &arguments, state_of(held), &me.scratch);
   }
   std::erase_if(me.continuations,
                 [&](const auto& each) { return each.runtime == number_ && each.server.bits == ref.bits; });
@@ -147,12 +147,12 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
                            (held.attention.load(std::memory_order_relaxed) & attention::stop) != 0 &&
                            take_stop_reason(ref, why, failed)) {
     status = MOLT_REFUSED;
-    schema.destroy(held.state);
+    schema.destroy(state_of(held));
   }
   if (status != MOLT_OK) {
     const bool refused = status == MOLT_REFUSED || status == MOLT_IGNORED;
     if (!refused) tell_failure(me, held, why);
-    free_state(std::exchange(held.state, nullptr), schema);
+    free_state(take_state(held), schema);
     registry_.unname(held);
     if (free_cell(me, held, MOLT_NO_SUCH_SERVER, "the server did not start"))
       part(me, {ref, std::string{name}, std::string{type.name()}, !refused, why});
@@ -216,8 +216,8 @@ result<void> engine::change_held(thread_record& me, cell& held, const molt_argum
     const molt_server_type& type = held.type.load(std::memory_order_relaxed)->abi();
     me.scratch.size = 0;
     if (type.config_change != nullptr)
-      status = finish_handled(me, here, type.config_change(&here.context, held.state, &now, &me.scratch), &me.scratch,
-                              ended);
+      status = finish_handled(me, here, type.config_change(&here.context, state_of(held), &now, &me.scratch),
+                              &me.scratch, ended);
   }
   if (!ended) leave_mailbox(me, held);
   if (status == MOLT_OK) return ok();
@@ -264,12 +264,12 @@ void engine::end_server(thread_record& me, cell& held, bool failed, std::string_
     frame here{*this, me, held};
     molt_text text;
     text.size = 0;
-    if (type.abi().terminate(&here.context, held.state, reason_text.c_str(), &text) != MOLT_OK)
+    if (type.abi().terminate(&here.context, state_of(held), reason_text.c_str(), &text) != MOLT_OK)
       log(MOLT_LOG_ERROR, &held, "terminate failed: " + std::string{view(text)});
   }
   const molt_schema& schema = *type.abi().state;
-  schema.destroy(held.state);
-  free_state(std::exchange(held.state, nullptr), schema);
+  schema.destroy(state_of(held));
+  free_state(take_state(held), schema);
   registry_.unname(held);
   const int status = failed ? MOLT_SERVER_FAILED : MOLT_NO_SUCH_SERVER;
   const std::string text = failed ? "the server failed: " + reason_text : "the server was stopped: " + reason_text;

@@ -228,7 +228,7 @@ bool engine::run_cast(thread_record& me, draining& batch, envelope* oldest) {
     adopt_if_behind(*batch.held);
     batch.seen = batch.held->seen.load(std::memory_order_relaxed);
     batch.type = batch.held->type.load(std::memory_order_relaxed);
-    batch.state = batch.held->state;
+    batch.state = state_of(*batch.held);
   }
   const auto handle_directly = batch.type->find_direct(oldest->message->key);
   if (oldest->is_call != 0 || oldest->generation != generation_of(batch.self) || handle_directly == nullptr)

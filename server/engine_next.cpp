@@ -127,7 +127,7 @@ void engine::run_next(thread_record& me, cell& held) {
   bool ended = false;
   {
     frame here{*this, me, self};
-    if (handle(&here.context, held.state, payload_of_cast(message), nullptr, &me.scratch) != MOLT_OK) [[unlikely]]
+    if (handle(&here.context, state_of(held), payload_of_cast(message), nullptr, &me.scratch) != MOLT_OK) [[unlikely]]
       finish_handled(me, here, MOLT_THREW, &me.scratch, ended);
   }
   destroy_cast(me, message);

@@ -15,6 +15,7 @@ constexpr unsigned vain_looks_max = 100;              // then it is asked for, a
 constexpr std::int64_t busy_timeout_ns = 10'000'000;  // a server that handles one long message: the others come first
 constexpr std::int64_t spin_at_most_ns = 100'000;
 constexpr std::int64_t works_at_most_ns = 500'000;
+constexpr std::int64_t insists_at_most_ns = 2'000'000;
 constexpr std::chrono::microseconds rest_time{50};
 
 // For a share of what the slice took. By spinning, as a yield may cost a
@@ -22,9 +23,10 @@ constexpr std::chrono::microseconds rest_time{50};
 // wants this processor back.
 class breath {
  public:
+  /// With 0 only for that sleep.
   void let_callers_in(std::int64_t took_ns) {
     const auto now = steady_ns();
-    if (took_ns > spin_at_most_ns || now - rested_at_ > works_at_most_ns) {
+    if (took_ns > spin_at_most_ns || now - rested_at_ > (took_ns == 0 ? insists_at_most_ns : works_at_most_ns)) {
       std::this_thread::sleep_for(std::max<std::chrono::nanoseconds>(rest_time, std::chrono::nanoseconds{took_ns}));
       rested_at_ = steady_ns();
       return;
@@ -60,10 +62,16 @@ void engine::tend(const std::function<bool(const server_type&)>& wanted,
   while (!open.empty()) {
     std::size_t kept = 0;
     for (std::size_t at = 0; at < open.size(); ++at) {
-      if (keep_going && !keep_going()) return;
-      const auto begun = steady_ns();
-      if (tend_one(me, open[at].ref, open[at].vain, look) == tending::again) open[kept++] = open[at];
-      between.let_callers_in(std::min(steady_ns() - begun, busy_timeout_ns) * callers_share / 100);
+      for (auto answer = tending::again; answer != tending::done;) {
+        if (keep_going && !keep_going()) return;
+        const auto begun = steady_ns();
+        answer = tend_one(me, open[at].ref, open[at].vain, look);
+        const auto took = std::min(steady_ns() - begun, busy_timeout_ns);
+        between.let_callers_in(answer == tending::insist ? 0 : took * callers_share / 100);
+        if (answer == tending::done || open[at].vain == 0) continue;
+        open[kept++] = open[at];  // it was busy: the next one first
+        break;
+      }
     }
     open.resize(kept);
   }
@@ -88,10 +96,15 @@ tending engine::tend_one(thread_record& me, molt_ref ref, unsigned& vain,
   adopt_if_behind(*held);
   resting_server resting{*this, *held};
   const auto answer = look(resting);
-  if (suspended)
+  if (suspended) {
     put_back_suspended(*held);
-  else
-    leave_mailbox(me, *held);
+    return answer;
+  }
+  // Who has queued would otherwise wait for a worker, which finds the server held.
+  if (mailbox::has_messages(held->head.load(std::memory_order_acquire)) &&
+      !drain(me, *held, messages_per_turn, nullptr))
+    return tending::done;
+  leave_mailbox(me, *held);
   return answer;
 }
 

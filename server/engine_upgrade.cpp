@@ -14,6 +14,7 @@ namespace molt::servers {
 namespace {
 
 constexpr unsigned slice = 256;                      // servers visited in one activation
+constexpr unsigned fetched_ahead = 8;                // servers whose states are on their way into the cache
 constexpr std::int64_t yields_after_ns = 1'000'000;  // each may cost a time slice on a busy machine
 constexpr std::chrono::microseconds between_rounds{200};
 constexpr std::int64_t grace_slice_ns = 10'000'000;
@@ -28,13 +29,13 @@ std::string resting_server::name() const { return owner_->registry_.name_of(*cel
 const server_type& resting_server::type() const noexcept {
   return cell_->type.load(std::memory_order_relaxed)->original();
 }
-void* resting_server::state() const noexcept { return cell_->state; }
+void* resting_server::state() const noexcept { return state_of(*cell_); }
 
 void resting_server::become(const server_type& type, void* state) noexcept {
   owner_->keep(type);
   const bool watched = cell_->type.load(std::memory_order_relaxed)->watched();
   cell_->type.store(watched ? &type.watched_twin() : &type, std::memory_order_release);
-  cell_->state = state;
+  cell_->state.store(state, std::memory_order_relaxed);
 }
 
 // ---- The switch
@@ -97,8 +98,12 @@ std::size_t engine::sweep(const std::function<bool()>& keep_going) {
       if (keep_going && !keep_going()) return offered;
       {
         const activity here{*this, me};
-        for (const auto end = std::min(slot + slice, registry_.used()); slot < end; ++slot)
+        const auto used = registry_.used();
+        for (const auto end = std::min(slot + slice, used); slot < end; ++slot) {
+          if (slot + fetched_ahead < used)
+            __builtin_prefetch(registry_.at(slot + fetched_ahead).state.load(std::memory_order_relaxed));
           all = offer(me, registry_.at(slot), offered) && all;
+        }
       }
       if (steady_ns() - yielded < yields_after_ns) continue;
       std::this_thread::yield();

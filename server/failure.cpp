@@ -169,7 +169,7 @@ void engine::tell_failure(thread_record& me, cell& held, std::string_view why) {
   const server_type& type_now = *held.type.load(std::memory_order_relaxed);
   told.type = &type_now.original();  // which can be shared
   told.why = why;
-  told.state = held.state;
+  told.state = state_of(held);
   told.handled = handled_by(me, held);
   if (thrown != nullptr && thrown->server.bits == told.ref.bits) {
     told.in = thrown->in;

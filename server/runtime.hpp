@@ -44,8 +44,8 @@ class resting_server {
   cell* cell_;
 };
 
-/// Of a server that `tend` shows: whether it is to be shown again.
-enum class tending { done, again };
+/// Of a server that `tend` shows: whether it is to be shown again. `insist`: at once, after what waits in its mailbox.
+enum class tending { done, again, insist };
 
 /// What the runtime must know of a release; upgrade/ implements it.
 class release {
@@ -148,11 +148,12 @@ class runtime {
   /// When it ends by itself, every server has been offered, those too that were busy or suspended.
   std::size_t sweep(const std::function<bool()>& keep_going);
 
-  /// Shows `look` each server whose type `wanted` takes, held by this thread between two of its messages, round after
-  /// round until it has answered `done` for all. What it does there should take some microseconds: for as long callers
-  /// wait, and then they are let in for `callers_share` percent of that. Ends early when `keep_going` returns false.
-  /// The server is brought to the current release first; one that handles a message for long is left for the next
-  /// round, one that is suspended stays so. `look` must not throw.
+  /// Shows `look` each server whose type `wanted` takes, held by this thread between two of its messages, one server
+  /// after the other, each until it has answered `done`. What it does there should take some microseconds: for as long
+  /// callers wait; those that have queued are then answered on this thread, and the others are let in for
+  /// `callers_share` percent of that. Ends early when `keep_going` returns false. The server is brought to the current
+  /// release first; one that handles a message for long is left for the next round, one that is suspended stays so.
+  /// `look` must not throw.
   void tend(const std::function<bool(const server_type&)>& wanted, const std::function<tending(resting_server&)>& look,
             const std::function<bool()>& keep_going, unsigned callers_share = 100);
 

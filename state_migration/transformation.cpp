@@ -3,6 +3,10 @@
 #include "base/assert.hpp"
 #include "plugin/storage.hpp"
 
+#include <boost/container/small_vector.hpp>
+
+#include <algorithm>
+#include <ctime>
 #include <new>
 #include <string_view>
 #include <utility>
@@ -11,6 +15,14 @@ namespace molt::migration {
 namespace {
 
 using clock = std::chrono::steady_clock;
+
+/// Both are CLOCK_MONOTONIC; the coarse one stands still for a few ms.
+clock::time_point now(const transformation_settings& settings) noexcept {
+  if (!settings.coarse_clock) return clock::now();
+  timespec time{};
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
+  return clock::time_point{std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec}};
+}
 
 std::string_view text_of(const molt_text& text) noexcept {
   return {text.data, std::min(text.size, MOLT_TEXT_CAPACITY)};
@@ -73,13 +85,13 @@ transformation::transformation(const migration_path& path, void* old_state, cons
                                const transformation_settings& settings) noexcept
     : path_{&path}, old_{old_state} {
   MOLT_ASSERT(path.from.schema != nullptr && path.to.schema != nullptr);
-  const auto begun = clock::now();
+  const auto begun = now(settings);
   try {
-    run(change, settings);
+    run(change, settings, begun);
   } catch (const std::bad_alloc&) {
     fail_for_memory();
   }
-  elapsed_ = clock::now() - begun;
+  if (outcome_ != state::complete) note_elapsed(begun, settings);
 }
 
 transformation::transformation(transformation&& other) noexcept
@@ -161,14 +173,23 @@ bool transformation::prepare_undo(const transformation_settings& settings) {
   return true;
 }
 
-void transformation::run(const molt_change& change, const transformation_settings& settings) {
+void transformation::note_elapsed(clock::time_point begun, const transformation_settings& settings) noexcept {
+  static const auto tick = [] {
+    timespec resolution{};
+    ::clock_getres(CLOCK_MONOTONIC_COARSE, &resolution);
+    return std::chrono::seconds{resolution.tv_sec} + std::chrono::nanoseconds{resolution.tv_nsec};
+  }();
+  elapsed_ = now(settings) - begun;
+  if (settings.coarse_clock) elapsed_ = std::max(elapsed_ - tick, std::chrono::nanoseconds{0});  // at least so much
+}
+
+void transformation::run(const molt_change& change, const transformation_settings& settings, clock::time_point begun) {
   if (path_->steps.empty()) {
     new_ = old_;
     outcome_ = state::complete;
     return;
   }
-  const auto begun = clock::now();
-  std::vector<passing_object> made;
+  boost::container::small_vector<passing_object, 4> made;
   made.reserve(path_->steps.size());
   for (const auto& step : path_->steps) {  // all storage first: nothing of ours fails between two hooks
     made.emplace_back(*step.to.schema, allocate_storage(*step.to.schema));
@@ -188,8 +209,9 @@ void transformation::run(const molt_change& change, const transformation_setting
     made[index].made();
     if (index > 0) made[index - 1] = {};  // its image destroys it
     here = made[index].storage();
-    const auto spent = clock::now() - begun;
-    if (settings.hook_timeout.count() > 0 && spent > settings.hook_timeout && !undo_late(step.text(), spent, settings))
+    note_elapsed(begun, settings);
+    if (settings.hook_timeout.count() > 0 && elapsed_ > settings.hook_timeout &&
+        !undo_late(step.text(), elapsed_, settings))
       return;
   }
   if (settings.self_check != nullptr && !check(here, begun, settings)) return;
@@ -219,9 +241,9 @@ bool transformation::check(const void* made, clock::time_point begun, const tran
     fail("self_check", what_went_wrong(status, text), false);
     return false;
   }
-  const auto spent = clock::now() - begun;
-  return settings.hook_timeout.count() <= 0 || spent <= settings.hook_timeout ||
-         undo_late("self_check", spent, settings);
+  note_elapsed(begun, settings);
+  return settings.hook_timeout.count() <= 0 || elapsed_ <= settings.hook_timeout ||
+         undo_late("self_check", elapsed_, settings);
 }
 
 /// A step ran over the deadline. Fails the transformation, unless the old state is gone and was not archived (noexcept

@@ -30,6 +30,9 @@ struct transformation_settings {
   /// All steps of one server together. Hooks cannot be interrupted: a path that took longer is undone afterwards. Zero:
   /// no limit.
   std::chrono::nanoseconds hook_timeout{0};
+  /// Read the clock that is five times as fast and ticks each few ms: for the many that take far less. What took long is
+  /// then known to within two ticks.
+  bool coarse_clock = false;
   std::size_t archive_size_max = migration::archive_size_max;
   /// Keep what is needed to revert a complete transformation.
   bool revertible = false;
@@ -75,7 +78,8 @@ class transformation {
   void revert() noexcept;
 
  private:
-  void run(const molt_change&, const transformation_settings&);
+  void run(const molt_change&, const transformation_settings&, std::chrono::steady_clock::time_point begun);
+  void note_elapsed(std::chrono::steady_clock::time_point begun, const transformation_settings&) noexcept;
   [[nodiscard]] bool prepare_undo(const transformation_settings&);
   int apply_hook(const path_step&, void* from, void* to, const molt_change&, molt_text&) noexcept;
   int bridge(const path_step&, const void* from, void* to, const transformation_settings&, molt_text&) noexcept;

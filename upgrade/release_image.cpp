@@ -15,6 +15,13 @@ using migration::step_failure;
 /// wait.
 constexpr std::chrono::microseconds destroy_at_once_max{200};
 
+/// Reading the clock takes longer than moving a small state. A type of which so many have moved in less than that is
+/// measured by sampling; the deadline of its hooks is kept by the coarse clock.
+constexpr std::chrono::microseconds short_move{20};
+constexpr std::uint64_t timed_at_first = 256;
+constexpr std::uint64_t timed_one_in = 16;
+constexpr std::chrono::milliseconds coarse_deadline_min{100};
+
 /// How long a server's callers wait for entries to be converted. A caller that finds its server held looks again for
 /// about twice as long before it queues, which would take far longer.
 constexpr std::chrono::nanoseconds slice_time{4000};
@@ -90,6 +97,13 @@ struct release_image::binding {
   bool has_path = false;
   bool leaving = false;  // the release lacks it, and somebody else ends its servers
   mutable std::atomic<std::uint64_t> moved{0};
+  mutable std::atomic<std::uint64_t> quick{0};  // moves timed one after the other and found short; 0: one was not
+
+  /// Once many have been short, one in so many is still timed.
+  [[nodiscard]] bool is_timed() const noexcept {
+    return quick.load(std::memory_order_relaxed) < timed_at_first ||
+           moved.load(std::memory_order_relaxed) % timed_one_in == 0;
+  }
 };
 
 release_image::release_image(release_content content, adopt_settings settings)
@@ -168,10 +182,13 @@ result<const migration::migration_path*> release_image::path_for(const servers::
 }
 
 void release_image::adopt(servers::resting_server& server) const noexcept {
-  if (find_type(server.type().name()) == &server.type()) return;
-  const auto* const bound = find_binding(server.type());
-  if (bound == nullptr) return record_failure(server, {"no way", "its type is not known to the release", false}, false);
-  if (bound->leaving) return;
+  const auto& type = server.type();
+  const auto* const bound = find_binding(type);
+  if (bound == nullptr) {
+    if (find_type(type.name()) == &type) return;
+    return record_failure(server, {"no way", "its type is not known to the release", false}, false);
+  }
+  if (bound->leaving || bound->to == &type) return;
   auto done = move_state(server, *bound, false);
   if (!done) return;
   if (done->elapsed() <= destroy_at_once_max) return;  // destroys the old state
@@ -197,12 +214,17 @@ std::optional<migration::transformation> release_image::move_state(servers::rest
   }
   const molt_change change{
       bound.from_version.c_str(), bound.to_version.c_str(), {arguments_.data(), arguments_.size()}};
+  const bool tight = settings_.hook_timeout.count() != 0 && settings_.hook_timeout < coarse_deadline_min;
+  const bool timed = tight || bound.is_timed();
   const migration::transformation_settings settings{
-      settings_.hook_timeout, migration::archive_size_max, revertible, bound.to->abi().self_check,
-      settings_.begins,       settings_.begins_with};
+      settings_.hook_timeout,     !timed,           migration::archive_size_max, revertible,
+      bound.to->abi().self_check, settings_.begins, settings_.begins_with};
   transformation done{bound.path, server.state(), change, settings};
   if (done.outcome() == transformation::state::complete) {
     server.become(*bound.to, done.current());
+    if (timed)
+      bound.quick.store(done.elapsed() < short_move ? bound.quick.load(std::memory_order_relaxed) + 1 : 0,
+                        std::memory_order_relaxed);
     record_move(bound, done);
     return done;
   }

@@ -222,8 +222,9 @@ result<report> switcher::move_to(release_content next, direction going, const se
     conclude(now, phase::refused);
     return std::move(now.report);
   }
-  if (going == direction::down) convert_entries_back(now.from, now.to, chosen.convert_back_timeout, chosen.cancelled);
   now.image = image_for(now.to, going, chosen, chosen.accept_loss);
+  // Last, as callers undo it.
+  if (going == direction::down) convert_entries_back(now.from, now.to, chosen.convert_back_timeout, chosen.cancelled);
   chosen.mode == mode::atomic ? run_atomic(now) : run_lazy(now);
   return std::move(now.report);
 }

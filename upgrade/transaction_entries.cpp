@@ -16,22 +16,39 @@ using clock = std::chrono::steady_clock;
 
 /// Converted back while a server's callers wait: some tens of microseconds.
 constexpr std::uint64_t converted_at_once_max = 256;
-/// Callers convert what they touch up again. When so many slices have not brought the rest below what it has been, more
-/// will not either.
-constexpr unsigned vain_slices_max = 32;
-
 /// Of the time, in percent of that of a slice.
 constexpr unsigned callers_share_down = 25;
+/// Callers convert what they touch up again. A server of which so many entries in so many slices have not become fewer
+/// is insisted on; when that does not help either, more will not.
+constexpr unsigned vain_slices_max = 16;
+constexpr std::uint64_t least_gain = 256;
+constexpr unsigned insisted_in_vain_max = 256;
+/// While one server is converted, the callers of the others convert theirs up: so many rounds at most.
+constexpr unsigned rounds_back_max = 8;
 
 /// How far one server has come on the way back.
-struct way_back {
-  std::uint64_t least = ~std::uint64_t{0};
-  unsigned vain = 0;
-  [[nodiscard]] bool is_near(std::uint64_t left) noexcept {
-    vain = left < least ? 0 : vain + 1;
-    least = std::min(least, left);
-    return left <= converted_at_once_max || vain == vain_slices_max;
+class way_back {
+ public:
+  servers::tending after(std::uint64_t left) noexcept {
+    ++slices_;
+    if (left <= converted_at_once_max) return servers::tending::done;
+    if (left + least_gain <= least_) {
+      least_ = left;
+      vain_ = 0;
+    } else if (++vain_ >= (insists_ ? insisted_in_vain_max : vain_slices_max)) {
+      if (insists_) return servers::tending::done;
+      insists_ = true;
+      vain_ = 0;
+    }
+    return insists_ ? servers::tending::insist : servers::tending::again;
   }
+  [[nodiscard]] bool at_once() const noexcept { return slices_ <= 1; }
+
+ private:
+  std::uint64_t least_ = ~std::uint64_t{0};
+  unsigned vain_ = 0;
+  unsigned slices_ = 0;
+  bool insists_ = false;
 };
 
 bool has_slices(const servers::server_type& type) { return type.abi().evolve != nullptr; }
@@ -117,19 +134,23 @@ void switcher::convert_entries_back(const release_content& from, const release_c
   const auto deadline = clock::now() + timeout;
   const auto keep_going = [&] { return clock::now() < deadline && !(cancelled && cancelled()); };
   std::unordered_map<std::uint64_t, way_back> ways;
-  runtime_.tend([&](const servers::server_type& type) { return going.contains(&type.original().abi()); },
-                [&](servers::resting_server& server) noexcept {
-                  // That one cannot go back says the hook, which comes to it.
-                  if (!going.contains(&server.type().abi())) return servers::tending::done;
-                  const auto left = image->convert_entries(server, true);
-                  if (!left) return servers::tending::done;
-                  try {
-                    return ways[server.ref().bits].is_near(*left) ? servers::tending::done : servers::tending::again;
-                  } catch (const std::bad_alloc&) {
-                    return servers::tending::done;
-                  }
-                },
-                keep_going, callers_share_down);
+  const auto look = [&](servers::resting_server& server) noexcept {
+    // That one cannot go back says the hook, which comes to it.
+    if (!going.contains(&server.type().abi())) return servers::tending::done;
+    const auto left = image->convert_entries(server, true);
+    if (!left) return servers::tending::done;
+    try {
+      return ways[server.ref().bits].after(*left);
+    } catch (const std::bad_alloc&) {
+      return servers::tending::done;
+    }
+  };
+  for (unsigned round = 0; round < rounds_back_max && keep_going(); ++round) {
+    ways.clear();
+    runtime_.tend([&](const servers::server_type& type) { return going.contains(&type.original().abi()); }, look,
+                  keep_going, callers_share_down);
+    if (std::all_of(ways.begin(), ways.end(), [](const auto& way) { return way.second.at_once(); })) return;
+  }
 }
 
 }  // namespace molt::upgrade
