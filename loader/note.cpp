@@ -123,6 +123,9 @@ class note_decoder {
     MOLT_CHECK(check_server_types());
     MOLT_CHECK(check_edges(plugin_.state_edges));
     MOLT_CHECK(check_edges(plugin_.message_edges));
+    MOLT_CHECK(check_edges(plugin_.reply_edges));
+    for (const auto& edge : plugin_.message_edges)
+      if (edge.message.empty()) return corrupt("a message edge of no message");
     return std::move(plugin_);
   }
 
@@ -153,6 +156,11 @@ class note_decoder {
         break;
       case 6:
         read_edge(payload, plugin_.message_edges);
+        plugin_.message_edges.back().message = payload.text();
+        break;
+      case 7:
+        read_edge(payload, plugin_.reply_edges);
+        plugin_.reply_edges.back().message = payload.text();
         break;
       default:
         return corrupt("a record of unknown kind " + std::to_string(kind));
@@ -280,6 +288,7 @@ class note_decoder {
         return corrupt("an edge refers to what is not there");
       if ((edge.flags & ~edge_flags) != 0) return corrupt("an edge has unknown flags");
       if (!printable(edge.loss) || !printable(edge.loss_text)) return corrupt("an edge's loss");
+      if (!printable(edge.message)) return corrupt("an edge's message");
     }
     return ok();
   }

@@ -30,6 +30,7 @@ struct route {
   const plugin_description& edges_of;
   const std::vector<edge_description>& edges;
   const server_type_description& type;  // of edges_of
+  std::string_view message;             // whose payload or reply; empty: the state
   bool down;
 };
 
@@ -47,6 +48,7 @@ coverage find_coverage(const route& along, const schema_description& from, const
   for (std::size_t i = 0; i < queue.size() && !reached.contains(to.fingerprint); ++i) {
     for (const auto& edge : along.edges) {
       const bool usable = edge.server_type == type_index && ((edge.flags & MOLT_EDGE_DOWN) != 0) == along.down &&
+                          (edge.message.empty() || edge.message == along.message) &&
                           plugin.schemas[edge.from].fingerprint == queue[i];
       if (usable && reached.emplace(plugin.schemas[edge.to].fingerprint, &edge).second)
         queue.push_back(plugin.schemas[edge.to].fingerprint);
@@ -103,8 +105,8 @@ class comparison {
 
   void compare_types(const server_type_description& old, const server_type_description& now) {
     const std::string& name = now.name;
-    compare_schemas(name + " state", name + ".state", now, newer_.state_edges, older_.schemas[old.state],
-                    newer_.schemas[now.state]);
+    compare_schemas(name + " state", name + ".state", {newer_, newer_.state_edges, now, {}, false},
+                    older_.schemas[old.state], newer_.schemas[now.state]);
     for (const auto& handler : old.handlers) {
       const auto& message = older_.messages[handler.message];
       const auto* kept = find_message(newer_, now, message.name);
@@ -122,12 +124,13 @@ class comparison {
 
   void compare_messages(const std::string& what, const std::string& path, const server_type_description& type,
                         const message_description& old, const message_description& now) {
-    compare_schemas(what, path, type, newer_.message_edges, older_.schemas[old.payload], newer_.schemas[now.payload]);
+    compare_schemas(what, path, {newer_, newer_.message_edges, type, now.name, false}, older_.schemas[old.payload],
+                    newer_.schemas[now.payload]);
     const bool was_call = old.reply != no_schema;
     const bool is_call = now.reply != no_schema;
     if (was_call && is_call) {
-      compare_schemas(what + " reply", path + ".reply", type, newer_.message_edges, older_.schemas[old.reply],
-                      newer_.schemas[now.reply]);
+      compare_schemas(what + " reply", path + ".reply", {newer_, newer_.reply_edges, type, now.name, false},
+                      older_.schemas[old.reply], newer_.schemas[now.reply]);
     } else if (was_call != is_call) {
       schema_change change;
       change.what = what;
@@ -136,16 +139,20 @@ class comparison {
     }
   }
 
-  void compare_schemas(std::string what, const std::string& path, const server_type_description& type,
-                       const std::vector<edge_description>& edges, const schema_description& old,
+  void compare_schemas(std::string what, const std::string& path, route along, const schema_description& old,
                        const schema_description& now) {
     if (old.fingerprint == now.fingerprint && old.text == now.text) return;
     schema_change change;
     change.what = std::move(what);
     change.lines = describe_difference(old.text, now.text, path);
     if (change.lines.empty()) change.lines.push_back(path + ": the same structure under another toolchain");
-    change.up = find_coverage({newer_, edges, type, false}, old, now);
-    change.down = find_coverage({newer_, edges, type, true}, now, old);
+    auto up = find_coverage(along, old, now);
+    along.down = true;
+    auto down = find_coverage(along, now, old);
+    // Replies travel the other way: once the newer version answers, its replies go to callers of the older one.
+    const bool replies = &along.edges == &newer_.reply_edges;
+    change.up = replies ? down : std::move(up);
+    change.down = replies ? std::move(up) : std::move(down);
     found_.changes.push_back(std::move(change));
   }
 
@@ -184,12 +191,14 @@ void describe_plugin(std::string& out, const plugin_description& plugin) {
         if (edge.server_type != i) continue;
         out += "  " + std::string{what} + ((edge.flags & MOLT_EDGE_DOWN) != 0 ? " down " : " up ") +
                plugin.schemas[edge.from].name + " -> " + plugin.schemas[edge.to].name;
+        if (!edge.message.empty() && plugin.messages.size() > 1) out += "  (" + edge.message + ")";
         if (!edge.loss.empty()) out += "; loses " + edge.loss + ": " + edge.loss_text;
         out += '\n';
       }
     };
     list(plugin.state_edges, "state");
     list(plugin.message_edges, "message");
+    list(plugin.reply_edges, "reply");
   }
 }
 

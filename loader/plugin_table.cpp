@@ -32,6 +32,7 @@ class table_binder {
     bound_.messages.resize(note_.messages.size());
     bound_.state_edges.resize(note_.state_edges.size());
     bound_.message_edges.resize(note_.message_edges.size());
+    bound_.reply_edges.resize(note_.reply_edges.size());
     for (std::uint32_t i = 0; i < note_.schemas.size(); ++i) by_fingerprint_.emplace(note_.schemas[i].fingerprint, i);
 
     if (text_of(table_.name) != note_.name) return differs("the plugin's name");
@@ -59,7 +60,9 @@ class table_binder {
     if (!same_schema(state, described->state)) return differs("the state of " + described->name);
     MOLT_CHECK(bind_handlers(type, *described));
     MOLT_CHECK(bind_edges(type.state_edges, type.state_edge_count, index, note_.state_edges, bound_.state_edges));
-    return bind_edges(type.message_edges, type.message_edge_count, index, note_.message_edges, bound_.message_edges);
+    MOLT_CHECK(
+        bind_edges(type.message_edges, type.message_edge_count, index, note_.message_edges, bound_.message_edges));
+    return bind_edges(type.reply_edges, type.reply_edge_count, index, note_.reply_edges, bound_.reply_edges);
   }
 
   [[nodiscard]] bool same_schema(std::uint32_t one, std::uint32_t other) const {
@@ -123,7 +126,7 @@ class table_binder {
         const auto& known = described[at];
         found = to[at] == nullptr && known.server_type == type && same_schema(known.from, from) &&
                 same_schema(known.to, destination) && known.flags == edge.flags && known.loss == text_of(edge.loss) &&
-                known.loss_text == text_of(edge.loss_text);
+                known.loss_text == text_of(edge.loss_text) && known.message == text_of(edge.message);
         if (found) to[at] = &edge;
       }
       if (!found)
@@ -141,7 +144,8 @@ class table_binder {
     const auto missing = [](const auto& edges) {
       return std::find(edges.begin(), edges.end(), nullptr) != edges.end();
     };
-    if (missing(bound_.state_edges) || missing(bound_.message_edges)) return differs("an edge is only in the note");
+    if (missing(bound_.state_edges) || missing(bound_.message_edges) || missing(bound_.reply_edges))
+      return differs("an edge is only in the note");
     return ok();
   }
 

@@ -17,6 +17,7 @@ struct bound_table {
   std::vector<const molt_message*> messages;
   std::vector<const molt_edge*> state_edges;
   std::vector<const molt_edge*> message_edges;
+  std::vector<const molt_edge*> reply_edges;
 };
 
 /// Errors: incompatible (ABI version or size, or any fact differs; names the fact), refused (the table's own defect).

@@ -145,7 +145,8 @@ typedef struct molt_host {
 
   /* Sends `payload` and waits for the reply, constructed in reply_storage on MOLT_OK. The payload may be moved from but is
    * destroyed by the caller. timeout_ns <= 0: the default, 5 s.
-   * Statuses: TIMEOUT, NO_SUCH_SERVER, SERVER_FAILED, OVERLOADED, WOULD_DEADLOCK, UNKNOWN_MESSAGE, STOPPING. */
+   * Statuses: TIMEOUT, NO_SUCH_SERVER, SERVER_FAILED, OVERLOADED, WOULD_DEADLOCK, UNKNOWN_MESSAGE, STOPPING; THREW: an edge
+   * between two versions of the message or of its reply threw, and nothing else has failed. */
   int (*call)(molt_context*, molt_ref to, const molt_message*, void* payload, void* reply_storage, int64_t timeout_ns);
   /* Why the calling thread's last call failed; to be read before it calls again. (Six arguments travel in registers.) */
   const molt_text* (*call_failure)(molt_context*);
@@ -167,7 +168,8 @@ typedef struct molt_host {
 
   /* Only in a handler flagged MOLT_HANDLER_DEFERS: the token that answers the call being handled, never 0. */
   uint64_t (*defer)(molt_context*);
-  /* Answers a deferred call; `value` (of schema `reply`) is moved from. NOT_FOUND: answered, timed out or gone; harmless. */
+  /* Answers a deferred call; `value` (of schema `reply`) is moved from. A caller of another version gets it through reply
+   * edges. NOT_FOUND: answered, timed out or gone; harmless. */
   int (*reply)(molt_context*, uint64_t token, const molt_schema* reply, void* value);
 
   /* Connections only: append to the output; end after the output is flushed; bytes not yet taken by the client. */
@@ -277,6 +279,9 @@ typedef struct molt_edge {
   /* Constructs `to` in storage. `from` stays constructed (perhaps emptied) and is destroyed by the caller with
    * from->destroy. Statuses: MOLT_THREW, and then nothing was constructed. */
   int (*apply)(void* from, void* to_storage, const molt_change*, molt_text* error);
+  /* Of a message edge the name of the message that it converts; of a reply edge that of the message whose replies it
+   * converts, NULL for all. NULL for a state edge. */
+  const char* message;
 } molt_edge;
 
 enum { MOLT_KIND_SERVER = 0, MOLT_KIND_CONNECTION = 1 };
@@ -290,7 +295,7 @@ typedef struct molt_server_type {
   uint32_t state_edge_count;
   uint32_t message_edge_count;
   const molt_edge* state_edges;
-  const molt_edge* message_edges;  /* payload schema to payload schema; the messages' names are equal */
+  const molt_edge* message_edges;  /* payload schema to payload schema, of one message */
   /* Constructs the state in storage. Statuses: MOLT_THREW; MOLT_REFUSED: it does not want to start, for the reason in the
    * text. */
   int (*init)(molt_context*, const molt_arguments*, void* state_storage, molt_text* error);
@@ -308,6 +313,11 @@ typedef struct molt_server_type {
    * back to what they were adopted from, for about budget_ns, at least one; sets `left`, how many are still to be converted
    * that way. Statuses: MOLT_THREW; then one entry could not be converted, and it and all others are whole. */
   int (*evolve)(void* state, int down, int64_t budget_ns, uint64_t* left, molt_text* error);
+  /* Reply schema to reply schema: up for a newer caller that an older version answers, DOWN for an older caller that a newer
+   * one answers. */
+  uint32_t reply_edge_count;
+  uint32_t reserved;
+  const molt_edge* reply_edges;
 } molt_server_type;
 
 /* ---- The table ---- */

@@ -22,7 +22,8 @@ bool messages_as_described(types<M...>) noexcept {
 template <class S>
 bool as_described() noexcept {
   return all_offsets_real<typename S::state_type>() && messages_as_described(messages_list<S>{}) &&
-         each_offsets_real(state_history<S>(), types<>{}) && each_offsets_real(message_history<S>(), types<>{});
+         each_offsets_real(state_history<S>(), types<>{}) && each_offsets_real(message_history<S>(), types<>{}) &&
+         each_offsets_real(reply_history<S>(), types<>{});
 }
 
 /// A plugin's table, with a defect if it has one. Called once or more, from any thread.

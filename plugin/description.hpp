@@ -51,7 +51,8 @@ struct server_type_description {
   friend bool operator==(const server_type_description&, const server_type_description&) = default;
 };
 
-/// A hook from one schema to another, of one server type.
+/// A hook from one schema to another, of one server type. `from` and `to` are of its state, of one message's payload, or of
+/// replies.
 struct edge_description {
   std::uint32_t server_type = 0;  ///< index into plugin_description::server_types
   std::uint32_t from = 0;         ///< index into plugin_description::schemas
@@ -59,6 +60,7 @@ struct edge_description {
   std::uint32_t flags = 0;  ///< MOLT_EDGE_...
   std::string loss;         ///< empty: nothing is lost
   std::string loss_text;
+  std::string message;  ///< whose payload or reply; empty for a state, and for the replies to all messages
 
   friend bool operator==(const edge_description&, const edge_description&) = default;
 };
@@ -73,6 +75,7 @@ struct plugin_description {
   std::vector<server_type_description> server_types;
   std::vector<edge_description> state_edges;
   std::vector<edge_description> message_edges;
+  std::vector<edge_description> reply_edges;
 
   [[nodiscard]] const server_type_description* find_server_type(std::string_view type) const noexcept {
     for (const auto& candidate : server_types)

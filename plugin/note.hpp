@@ -2,7 +2,8 @@
 //
 // Order of records: the plugin; schemas and messages in the order in which the table first mentions them, walking
 // server type by server type (state, then handlers' messages with payload and reply, then state edges, then message
-// edges); server types; state edges; message edges. Format: docs/reference/note-format.md.
+// edges, then reply edges); server types; state edges; message edges; reply edges. Format:
+// docs/reference/note-format.md.
 #pragma once
 
 #include "plugin/abi.h"
@@ -58,7 +59,8 @@ constexpr note_bounds count_mentions(const molt_plugin_table& table) {
   for (std::uint32_t i = 0; i < table.server_type_count; ++i) {
     const molt_server_type& type = table.server_types[i];
     bounds.messages += type.handler_count;
-    bounds.schemas += 1 + 2 * (type.handler_count + type.state_edge_count + type.message_edge_count);
+    bounds.schemas +=
+        1 + 2 * (type.handler_count + type.state_edge_count + type.message_edge_count + type.reply_edge_count);
   }
   return bounds;
 }
@@ -124,6 +126,7 @@ struct note_encoder {
       }
       add_ends(type.state_edges, type.state_edge_count);
       add_ends(type.message_edges, type.message_edge_count);
+      add_ends(type.reply_edges, type.reply_edge_count);
     }
   }
   constexpr void add_ends(const molt_edge* edges, std::uint32_t count) {
@@ -184,6 +187,8 @@ struct note_encoder {
       write_edges(note, 5, i, table.server_types[i].state_edges, table.server_types[i].state_edge_count);
     for (std::uint32_t i = 0; i < table.server_type_count; ++i)
       write_edges(note, 6, i, table.server_types[i].message_edges, table.server_types[i].message_edge_count);
+    for (std::uint32_t i = 0; i < table.server_type_count; ++i)
+      write_edges(note, 7, i, table.server_types[i].reply_edges, table.server_types[i].reply_edge_count);
   }
 
   constexpr void write_server_type(note_writer& note, const molt_server_type& type) const {
@@ -209,6 +214,7 @@ struct note_encoder {
         note.u32(edges[e].flags);
         note.str_or_empty(edges[e].loss);
         note.str_or_empty(edges[e].loss_text);
+        if (kind != 5) note.str_or_empty(edges[e].message);
       });
     }
   }

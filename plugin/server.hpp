@@ -123,6 +123,8 @@ MOLT_DETAIL_MEMBER(code_change);
 MOLT_DETAIL_MEMBER(code_change_down);
 MOLT_DETAIL_MEMBER(message_change);
 MOLT_DETAIL_MEMBER(message_change_down);
+MOLT_DETAIL_MEMBER(reply_change);
+MOLT_DETAIL_MEMBER(reply_change_down);
 #undef MOLT_DETAIL_MEMBER
 
 // -- The messages
@@ -229,8 +231,15 @@ constexpr auto message_history() {
   else
     return types<>{};
 }
+template <class S>
+constexpr auto reply_history() {
+  if constexpr (requires { typename S::reply_history; })
+    return typename S::reply_history{};
+  else
+    return types<>{};
+}
 
-/// One of the four kinds of hook: how it is called, and what its single form takes and returns.
+/// One of the six kinds of hook: how it is called, and what its single form takes and returns.
 #define MOLT_DETAIL_HOOK(hook, is_down)                                                                  \
   struct hook##_hook {                                                                                   \
     static constexpr bool down = is_down;                                                                \
@@ -257,7 +266,56 @@ MOLT_DETAIL_HOOK(code_change, false);
 MOLT_DETAIL_HOOK(code_change_down, true);
 MOLT_DETAIL_HOOK(message_change, false);
 MOLT_DETAIL_HOOK(message_change_down, true);
+MOLT_DETAIL_HOOK(reply_change, false);
+MOLT_DETAIL_HOOK(reply_change_down, true);
 #undef MOLT_DETAIL_HOOK
+
+/// Converts to exactly T: tells `f(std::int64_t)` from one that an int only converts to.
+template <class T>
+struct exactly {
+  template <class U>
+  requires std::same_as<std::remove_cv_t<U>, T>
+  operator U() const noexcept;  // NOLINT: converts on purpose, and is never called
+};
+
+/// A reply hook, as it stands. Replies are often numbers, which convert into each other: one hook must not pass for
+/// several.
+template <class Hook>
+struct for_all_replies : Hook {
+  template <class S, class From>
+  static constexpr bool takes = !std::is_scalar_v<std::remove_cvref_t<From>> || requires {
+    Hook::template apply<S>(exactly<std::remove_cvref_t<From>>{});
+  }
+  || requires(const change& told) { Hook::template apply<S>(exactly<std::remove_cvref_t<From>>{}, told); };
+  template <class S, class From, class... Told>
+  requires takes<S, From>
+  static constexpr auto apply(From&& from,
+                              const Told&... told) noexcept(noexcept(Hook::template apply<S>(std::forward<From>(from),
+                                                                                             told...)))
+      -> decltype(Hook::template apply<S>(std::forward<From>(from), told...)) {
+    return Hook::template apply<S>(std::forward<From>(from), told...);
+  }
+};
+
+/// A reply hook that wants to be told which message is answered.
+template <class Hook, class M>
+struct for_replies_to : Hook {
+  template <class S, class From>
+  static constexpr bool takes = !std::is_scalar_v<std::remove_cvref_t<From>> || requires {
+    Hook::template apply<S>(exactly<std::remove_cvref_t<From>>{}, answer_to<M>{});
+  }
+  || requires(const change& told) {
+    Hook::template apply<S>(exactly<std::remove_cvref_t<From>>{}, told, answer_to<M>{});
+  };
+  template <class S, class From, class... Told>
+  requires takes<S, From>
+  static constexpr auto apply(From&& from,
+                              const Told&... told) noexcept(noexcept(Hook::template apply<S>(std::forward<From>(from),
+                                                                                             told..., answer_to<M>{})))
+      -> decltype(Hook::template apply<S>(std::forward<From>(from), told..., answer_to<M>{})) {
+    return Hook::template apply<S>(std::forward<From>(from), told..., answer_to<M>{});
+  }
+};
 
 /// How a hook takes From: by const reference or value (leaves it whole), by rvalue (consumes it) or by lvalue reference
 /// (borrows it: consumes it, but only if it does not throw), and with a change or without.

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "plugin/abi.h"
+#include "plugin/edges.hpp"
 #include "plugin/evolution.hpp"
 #include "plugin/evolving_state.hpp"
 #include "plugin/server.hpp"
@@ -151,111 +152,6 @@ constexpr auto make_handlers(types<M...>) {
 
 template <class S>
 inline constexpr auto handlers = make_handlers<S>(messages_list<S>{});
-
-// -- Edges
-
-template <class Hook, class S, class From, class To>
-int edge_thunk(void* from, void* to_storage, const molt_change* abi, molt_text* error) {
-  try {
-    const change told{*abi};
-    ::new (to_storage) To(hook_call<Hook, S, From>::apply(*static_cast<From*>(from), told));
-    return MOLT_OK;
-  } catch (...) {
-    return caught_by_author(error);
-  }
-}
-
-template <class From, class To>
-inline constexpr bool same_message_name = message_name<From>() == message_name<To>();
-
-template <class Hook, class S, class From, class Ends>
-struct edge_of;
-template <class Hook, class S, class From, class... End>
-struct edge_of<Hook, S, From, types<End...>> {
-  using call = hook_call<Hook, S, From>;
-  using to = std::remove_cv_t<decltype(call::apply(std::declval<From&>(), std::declval<const change&>()))>;
-  static_assert(
-      (std::is_same_v<to, End> || ...),
-      "molt: this hook returns a type that is neither the state (for message_change: a message of this server) nor "
-      "in the history (message_history)");
-
-  static constexpr molt_edge make() {
-    constexpr loss lost = Hook::template lost<S, From>();
-    molt_edge edge{};
-    edge.from = &schema_constant<From>;
-    edge.to = &schema_constant<to>;
-    edge.flags = (Hook::down ? static_cast<std::uint32_t>(MOLT_EDGE_DOWN) : 0U) |
-                 (call::borrows ? static_cast<std::uint32_t>(MOLT_EDGE_WHOLE) : 0U) |
-                 (call::leaves ? 0U : static_cast<std::uint32_t>(MOLT_EDGE_CONSUMES)) |
-                 (call::is_noexcept() ? static_cast<std::uint32_t>(MOLT_EDGE_NOEXCEPT) : 0U);
-    edge.loss = lost.name;
-    edge.loss_text = lost.text;
-    edge.apply = &edge_thunk<Hook, S, From, to>;
-    return edge;
-  }
-};
-
-template <class Hook, class S, class... From>
-constexpr std::size_t count_edges(types<From...>) {
-  return (std::size_t{hook_call<Hook, S, From>::exists} + ... + 0);
-}
-
-template <class Hook, class S, class Ends, class From, std::size_t N>
-constexpr void add_edge(std::array<molt_edge, N>& edges, std::size_t& at) {
-  if constexpr (hook_call<Hook, S, From>::exists) edges[at++] = edge_of<Hook, S, From, Ends>::make();
-}
-
-template <class Hook, class S, class Ends, class... From>
-constexpr auto make_listed_edges(types<From...> listed) {
-  std::array<molt_edge, count_edges<Hook, S>(decltype(listed){})> edges{};
-  std::size_t at = 0;
-  (add_edge<Hook, S, Ends, From>(edges, at), ...);
-  return edges;
-}
-
-/// All edges of one hook: from its only form, or from each type of the history (and the present ones) that it takes.
-template <class Hook, class S, class Now, class Older>
-constexpr auto make_edges() {
-  if constexpr (!Hook::template exists<S>) {
-    return std::array<molt_edge, 0>{};
-  } else if constexpr (Hook::template single<S>) {
-    static_assert(
-        requires { typename Hook::template single_signature<S>::from; },
-        "molt: a hook is a static function of the old value and, if it likes, `const molt::change&`");
-    using hook = typename Hook::template single_signature<S>;
-    static_assert(
-        hook_call<Hook, S, typename hook::from>::exists,
-        "molt: a hook takes the old value as `const old&` or `old&&`, and, if it likes, `const molt::change&`");
-    // Up, a hook ends in the present; down, it starts there. The other end is free, unless the history lists it.
-    using far = std::conditional_t<Hook::down, typename hook::to, typename hook::from>;
-    using ends = typename with<typename joined<Now, Older>::list, far>::list;
-    return make_listed_edges<Hook, S, ends>(types<typename hook::from>{});
-  } else {
-    static_assert(Older::size > 0,
-                  "molt: this hook is overloaded: list the older types it takes and returns, using history = "
-                  "molt::history<v1::state, v2::state> (for messages: message_history)");
-    using all = typename joined<Now, Older>::list;
-    return make_listed_edges<Hook, S, all>(all{});
-  }
-}
-
-template <std::size_t A, std::size_t B>
-constexpr auto both(const std::array<molt_edge, A>& first, const std::array<molt_edge, B>& second) {
-  std::array<molt_edge, A + B> all{};
-  for (std::size_t i = 0; i < A; ++i) all[i] = first[i];
-  for (std::size_t i = 0; i < B; ++i) all[A + i] = second[i];
-  return all;
-}
-
-template <class S>
-inline constexpr auto state_edges =
-    both(make_edges<code_change_hook, S, types<typename S::state_type>, decltype(state_history<S>())>(),
-         make_edges<code_change_down_hook, S, types<typename S::state_type>, decltype(state_history<S>())>());
-
-template <class S>
-inline constexpr auto message_edges =
-    both(make_edges<message_change_hook, S, messages_list<S>, decltype(message_history<S>())>(),
-         make_edges<message_change_down_hook, S, messages_list<S>, decltype(message_history<S>())>());
 
 // -- The other functions
 
@@ -430,6 +326,8 @@ constexpr molt_server_type make_server_type() {
   type.state_edges = state_edges<S>.data();
   type.message_edge_count = message_edges<S>.size();
   type.message_edges = message_edges<S>.data();
+  type.reply_edge_count = reply_edges<S>.size();
+  type.reply_edges = reply_edges<S>.data();
   type.init = &init_thunk<S>;
   if constexpr (has_terminate<S>) type.terminate = &terminate_thunk<S>;
   if constexpr (has_self_check<S>) type.self_check = &self_check_thunk<S>;

@@ -31,7 +31,18 @@ struct reply_to {
 
   explicit operator bool() const noexcept { return token != 0; }
   friend bool operator==(reply_to, reply_to) = default;
+
+  /// The same call, answered with another version of its reply; for state hooks. The caller gets what it expects,
+  /// through reply_change or reply_change_down.
+  template <class Other>
+  [[nodiscard]] reply_to<Other> as() const noexcept {
+    return {token};
+  }
 };
+
+/// Last argument of a reply_change or reply_change_down that is meant for the replies to one message only.
+template <class Message>
+struct answer_to {};
 
 /// A pending `send_after` or `send_every`.
 struct timer {

@@ -52,6 +52,7 @@ json::array edges_json(const plugin_description& plugin, const std::vector<edge_
         {"from", schema_name(plugin, edge.from)},
         {"to", schema_name(plugin, edge.to)},
         {"flags", strings(loader::edge_flag_names(edge.flags))}};
+    if (!edge.message.empty()) one["message"] = edge.message;
     if (!edge.loss.empty()) one["loss"] = {{"name", edge.loss}, {"text", edge.loss_text}};
     out.emplace_back(std::move(one));
   }
@@ -90,7 +91,8 @@ json::object plugin_json(const plugin_description& plugin) {
           {"server_types", std::move(types)},
           {"schemas", std::move(schemas)},
           {"state_edges", edges_json(plugin, plugin.state_edges)},
-          {"message_edges", edges_json(plugin, plugin.message_edges)}};
+          {"message_edges", edges_json(plugin, plugin.message_edges)},
+          {"reply_edges", edges_json(plugin, plugin.reply_edges)}};
 }
 
 json::object inspection_json(const loader::inspection& facts) {

@@ -60,6 +60,27 @@ TEST(note, states_what_was_written) {
   EXPECT_EQ(plugin->state_edges[1].loss, "hits");
 }
 
+TEST(note, says_of_which_message_an_edge_is) {
+  note_writer whole = with_schema();
+  whole.server_type("p.server", 0, 0, std::array<std::uint32_t, 0>{});
+  whole.edge(6, 0, 0, 0, 0, {}, {}, "touch");
+  whole.edge(7, 0, 0, 0, 1, {}, {}, "touch");
+  whole.edge(7, 0, 0, 0, 1);
+  const auto plugin = decode_note(bytes_of(whole));
+  ASSERT_TRUE(plugin) << plugin.error().text();
+  EXPECT_EQ(plugin->message_edges.at(0).message, "touch");
+  EXPECT_EQ(plugin->reply_edges.at(0).message, "touch");
+  EXPECT_EQ(plugin->reply_edges.at(1).message, "") << "replies to all messages";
+  note_writer none = with_schema();
+  none.server_type("p.server", 0, 0, std::array<std::uint32_t, 0>{});
+  none.edge(6, 0, 0, 0, 0);
+  expect_corrupt(none, "a message edge of no message");
+  note_writer odd = with_schema();
+  odd.server_type("p.server", 0, 0, std::array<std::uint32_t, 0>{});
+  odd.edge(7, 0, 0, 0, 0, {}, {}, "\x1b[31m");
+  expect_corrupt(odd, "an edge's message");
+}
+
 TEST(note, is_refused_when_cut_anywhere) {
   const auto whole = bytes_of(counter_note(2, "2.0.0"));
   for (std::size_t size = 0; size < whole.size(); ++size) {
@@ -122,8 +143,8 @@ TEST(note, begins_with_the_plugin_and_states_it_once) {
 
 TEST(note, holds_no_unknown_records_flags_or_kinds) {
   note_writer record = with_plugin();
-  record.begin(7), record.end();
-  expect_corrupt(record, "unknown kind 7");
+  record.begin(8), record.end();
+  expect_corrupt(record, "unknown kind 8");
   expect_corrupt(with_schema(8, 8, 0x80000000U), "unknown flags");
   note_writer type = with_schema();
   type.server_type("p.server", 2, 0, std::array<std::uint32_t, 0>{});

@@ -135,6 +135,8 @@ TEST_P(a_note, says_what_the_table_says) {
       EXPECT_EQ(said.number(4), edges[i].flags);
       EXPECT_EQ(said.str(), edges[i].loss == nullptr ? "" : edges[i].loss);
       EXPECT_EQ(said.str(), edges[i].loss_text == nullptr ? "" : edges[i].loss_text);
+      if (kind == 5) continue;
+      EXPECT_EQ(said.str(), edges[i].message == nullptr ? "" : edges[i].message);
     }
   };
 
@@ -161,6 +163,7 @@ TEST_P(a_note, says_what_the_table_says) {
   }
   expect_edges(5, 0, type.state_edges, type.state_edge_count);
   expect_edges(6, 0, type.message_edges, type.message_edge_count);
+  expect_edges(7, 0, type.reply_edges, type.reply_edge_count);
   EXPECT_EQ(dlclose(handle), 0);
 }
 

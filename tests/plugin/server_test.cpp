@@ -16,6 +16,9 @@ struct add {
   using reply = std::int64_t;
   std::int64_t by = 1;
 };
+struct total {
+  std::int64_t sum = 0;
+};
 }  // namespace v1
 namespace v2 {
 struct state {
@@ -58,6 +61,7 @@ struct tick {};
 struct server : molt::server<state> {
   using messages = molt::messages<add, take, wait, flush, ask, boom, reset, tick>;
   using history = molt::history<v1::state, v2::state>;
+  using reply_history = molt::history<v1::total, std::int32_t>;
 
   state init(molt::context& ctx, const molt::arguments& given) {
     if (given.find("fail")) throw std::invalid_argument{"told to fail"};
@@ -108,6 +112,12 @@ struct server : molt::server<state> {
   static constexpr molt::loss code_change_down_loss(const state*) { return {"seen", "what was seen is forgotten"}; }
   static add message_change(v1::add&& old) { return {old.by, "nobody"}; }
   static v1::add message_change_down(const add& now) { return {now.by}; }
+  static std::int64_t reply_change(v1::total&& old) { return old.sum; }
+  static std::string reply_change(const std::int32_t& old, const molt::change& change, molt::answer_to<take>) {
+    if (old == 13) throw std::runtime_error{"unlucky"};
+    return std::to_string(old).append(" of ").append(change.from_version());
+  }
+  static v1::total reply_change_down(std::int64_t now) noexcept { return {now}; }
 };
 
 struct session {
@@ -131,6 +141,7 @@ struct small_state {
 struct smallest : molt::server<small_state> {
   int handle_call(molt::context&, const only&) const noexcept { return 1; }
   static small_state code_change(v1::state&& old) { return {static_cast<int>(old.value)}; }
+  static v1::total reply_change_down(int now) { return {now}; }
 };
 
 const molt_server_type& type = molt::server_type_of<server, "test">();
@@ -260,6 +271,39 @@ TEST_F(a_server, has_its_hooks_as_edges) {
   const molt_edge* message_down = find_edge(type.message_edges, 2, molt::schema_of<add>());
   ASSERT_NE(message_down, nullptr);
   EXPECT_EQ(message_down->flags, static_cast<std::uint32_t>(MOLT_EDGE_DOWN));
+  EXPECT_STREQ(message_down->message, "add");
+  EXPECT_EQ(one->message, nullptr);
+}
+
+TEST_F(a_server, has_one_reply_edge_for_each_type_that_a_reply_hook_takes_and_none_for_what_converts_to_it) {
+  ASSERT_EQ(type.reply_edge_count, 3U);
+  const molt_edge* total = find_edge(type.reply_edges, 3, molt::schema_of<v1::total>());
+  const molt_edge* number = find_edge(type.reply_edges, 3, molt::schema_of<std::int32_t>());
+  const molt_edge* down = find_edge(type.reply_edges, 3, molt::schema_of<std::int64_t>());
+  ASSERT_TRUE(total && number && down) << "the int that boom answers is no int64_t";
+  EXPECT_EQ(total->to, &molt::schema_of<std::int64_t>());
+  EXPECT_EQ(total->flags, static_cast<std::uint32_t>(MOLT_EDGE_CONSUMES));
+  EXPECT_EQ(total->message, nullptr);
+  EXPECT_EQ(number->to, &molt::schema_of<std::string>());
+  EXPECT_EQ(number->flags, 0U);
+  EXPECT_STREQ(number->message, "take");
+  EXPECT_EQ(down->to, &molt::schema_of<v1::total>());
+  EXPECT_EQ(down->flags, static_cast<std::uint32_t>(MOLT_EDGE_DOWN | MOLT_EDGE_NOEXCEPT));
+
+  const molt_change change{"1.0", "2.0", {nullptr, 0}};
+  std::int32_t old = 7;
+  alignas(std::string) char storage[sizeof(std::string)];
+  ASSERT_EQ(number->apply(&old, storage, &change, &error), MOLT_OK);
+  EXPECT_EQ(*reinterpret_cast<std::string*>(storage), "7 of 1.0");
+  number->to->destroy(storage);
+  old = 13;
+  EXPECT_EQ(number->apply(&old, storage, &change, &error), MOLT_THREW);
+  EXPECT_EQ(text(), "unlucky");
+}
+
+TEST(a_token, stays_that_of_its_call_when_its_reply_changes) {
+  const molt::reply_to<v1::total> old{77};
+  EXPECT_EQ(old.as<std::int64_t>().token, 77U);
 }
 
 TEST_F(a_server, runs_a_hook_with_what_it_is_told) {
@@ -295,6 +339,8 @@ TEST(a_small_server, needs_no_list_of_messages_and_no_history) {
   EXPECT_STREQ(small.handlers[0].message->name, "only");
   ASSERT_EQ(small.state_edge_count, 1U);
   EXPECT_EQ(small.state_edges[0].from, &molt::schema_of<v1::state>());
+  ASSERT_EQ(small.reply_edge_count, 1U);
+  EXPECT_EQ(small.reply_edges[0].to, &molt::schema_of<v1::total>());
   EXPECT_EQ(small.terminate, nullptr);
   EXPECT_EQ(small.self_check, nullptr);
   fake_host host;

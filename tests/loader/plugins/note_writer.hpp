@@ -80,8 +80,10 @@ struct note_writer {
     end();
   }
   constexpr void edge(unsigned kind, std::uint32_t type, std::uint32_t from, std::uint32_t to, std::uint32_t flags,
-                      std::string_view loss = {}, std::string_view loss_text = {}) {
-    begin(kind), u32(type), u32(from), u32(to), u32(flags), str(loss), str(loss_text), end();
+                      std::string_view loss = {}, std::string_view loss_text = {}, std::string_view message = {}) {
+    begin(kind), u32(type), u32(from), u32(to), u32(flags), str(loss), str(loss_text);
+    if (kind != 5) str(message);
+    end();
   }
 };
 
