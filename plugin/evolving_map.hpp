@@ -95,6 +95,7 @@ class evolving_map {
   using mapped_type = New;
   using value_type = typename now_map::value_type;
   using old_type = typename Old::mapped_type;
+  static constexpr unsigned entries_per_step = 1;
 
  private:
   using now_iterator = typename now_map::iterator;

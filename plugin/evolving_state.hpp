@@ -6,6 +6,8 @@
 #pragma once
 
 #include "plugin/evolving_map.hpp"
+#include "plugin/evolving_set.hpp"
+#include "plugin/evolving_vector.hpp"
 #include "plugin/forms.hpp"
 #include "plugin/reflection.hpp"
 
@@ -71,18 +73,19 @@ class evolve_slice {
   evolve_slice(bool down, std::int64_t budget_ns)
       : down_{down}, until_{clock::now() + std::chrono::nanoseconds{budget_ns}} {}
   [[nodiscard]] bool down() const noexcept { return down_; }
-  /// Asked after each step; looks at the clock at every few.
-  [[nodiscard]] bool is_over() {
-    if (!over_ && ++steps_ % steps_per_look == 0) over_ = clock::now() >= until_;
-    return over_;
+  /// Asked after each step of so many entries; looks at the clock at every few.
+  [[nodiscard]] bool is_over(unsigned entries) {
+    if (over_ || (entries_ += entries) < entries_per_look) return over_;
+    entries_ = 0;
+    return over_ = clock::now() >= until_;
   }
 
  private:
   using clock = std::chrono::steady_clock;
-  static constexpr unsigned steps_per_look = 4;
+  static constexpr unsigned entries_per_look = 4;
   bool down_;
   clock::time_point until_;
-  unsigned steps_ = 0;
+  unsigned entries_ = 0;
   bool over_ = false;
 };
 
@@ -92,10 +95,10 @@ void evolve_in(T& object, evolve_slice& slice) {
     if (slice.down()) {
       if constexpr (Container::devolves)
         while (each.devolve_one())
-          if (slice.is_over()) return;
+          if (slice.is_over(Container::entries_per_step)) return;
     } else {
       while (each.evolve_one())
-        if (slice.is_over()) return;
+        if (slice.is_over(Container::entries_per_step)) return;
     }
   };
   each_evolving(object, convert);

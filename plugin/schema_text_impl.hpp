@@ -19,7 +19,7 @@ struct schema_container {
   std::size_t names_max;
 };
 inline constexpr std::size_t schema_any = ~std::size_t{0};
-inline constexpr std::array<schema_container, 23> schema_containers{{
+inline constexpr std::array<schema_container, 25> schema_containers{{
     {"vector", 1, 1, 0, 0, 0},
     {"deque", 1, 1, 0, 0, 0},
     {"list", 1, 1, 0, 0, 0},
@@ -32,6 +32,8 @@ inline constexpr std::array<schema_container, 23> schema_containers{{
     {"unordered_map", 2, 2, 0, 0, 2},
     {"unordered_multimap", 2, 2, 0, 0, 2},
     {"steady_map", 2, 2, 0, 0, 2},
+    {"steady_set", 1, 1, 0, 0, 2},
+    {"steady_vector", 1, 1, 0, 0, 0},
     {"evolving_map", 2, 2, 0, 0, 0},
     {"evolving_set", 2, 2, 0, 0, 0},
     {"evolving_vector", 2, 2, 0, 0, 0},

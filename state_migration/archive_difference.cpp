@@ -72,9 +72,13 @@ bool is_map(const schema_node& type) {
   return type.is("map") || type.is("unordered_map") || type.is("multimap") || type.is("unordered_multimap") ||
          type.is("steady_map");
 }
-bool is_unordered(const schema_node& type) { return type.name.starts_with("unordered_") || type.is("steady_map"); }
-/// An evolving_map is written as its two parts.
-bool is_product(const schema_node& type) { return type.is("pair") || type.is("tuple") || type.is("evolving_map"); }
+bool is_unordered(const schema_node& type) {
+  return type.name.starts_with("unordered_") || type.is("steady_map") || type.is("steady_set");
+}
+/// An evolving container is written as its two parts.
+bool is_product(const schema_node& type) {
+  return type.is("pair") || type.is("tuple") || type.name.starts_with("evolving_");
+}
 bool is_time(const schema_node& type) { return type.is("duration") || type.is("time_point"); }
 bool is_optional(const schema_node& type) { return type.is("optional") || type.is("unique_ptr"); }
 
@@ -401,9 +405,9 @@ archive_difference compare_archives(const molt_schema& schema, std::string_view 
     if (rewriter<digest>{before}.all(*type) == rewriter<digest>{after}.all(*type)) return {};
     const std::string was = rewriter<sorted_bytes>{before}.all(*type).take();
     const std::string is = rewriter<sorted_bytes>{after}.all(*type).take();
-    // Entries may have gone from one part of an evolving_map to the other; only their hooks know whether they are the
-    // same.
-    const bool evolving = std::string_view{schema.text}.find("evolving_map<") != std::string_view::npos;
+    // Entries may have gone from one part of an evolving container to the other; only their hooks know whether they are
+    // the same.
+    const bool evolving = std::string_view{schema.text}.find("evolving_") != std::string_view::npos;
     return {evolving ? likeness::unclear : likeness::different, finder{was, is}.first(*type)};
   } catch (const std::runtime_error&) {
     return by_bytes(before, after, true);

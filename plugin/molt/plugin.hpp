@@ -15,6 +15,8 @@
 #include "plugin/context.hpp"
 #include "plugin/definition.hpp"
 #include "plugin/evolving_map.hpp"
+#include "plugin/evolving_set.hpp"
+#include "plugin/evolving_vector.hpp"
 #include "plugin/note.hpp"
 #include "plugin/schema.hpp"
 #include "plugin/server.hpp"
