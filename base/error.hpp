@@ -29,6 +29,7 @@ enum class reason {
   unknown_message,   ///< the receiver handles no such message
   needs_attention,   ///< consistent and serving, but an operator must decide
   unreachable,       ///< the node or daemon does not answer
+  unversioned,       ///< a state or message changed though the version of its plugin did not; raise it
 };
 
 /// The reason's name as it stands in JSON, e.g. "no_such_server".
@@ -54,6 +55,7 @@ enum class reason {
     case reason::unknown_message: return "unknown_message";
     case reason::needs_attention: return "needs_attention";
     case reason::unreachable: return "unreachable";
+    case reason::unversioned: return "unversioned";
   }
   return "internal";
 }

@@ -12,7 +12,7 @@ namespace {
 constexpr std::size_t shown_max = 200;
 
 reason reason_named(std::string_view name) noexcept {
-  for (int i = 0; i <= static_cast<int>(reason::unreachable); ++i)
+  for (int i = 0; i <= static_cast<int>(reason::unversioned); ++i)
     if (to_string(static_cast<reason>(i)) == name) return static_cast<reason>(i);
   return reason::internal;
 }
@@ -31,6 +31,7 @@ exit_code exit_code_of(reason why) noexcept {
     case reason::not_found:
     case reason::already_exists:
     case reason::incompatible:
+    case reason::unversioned:
     case reason::corrupt:
     case reason::busy:
     case reason::no_such_server:
@@ -73,6 +74,7 @@ unsigned http_status_of(reason why) noexcept {
     case reason::out_of_bounds:
       return 413;
     case reason::incompatible:
+    case reason::unversioned:
     case reason::corrupt:
       return 422;
     case reason::stopping:

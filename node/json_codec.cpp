@@ -42,7 +42,8 @@ namespace {
 result<schema_node> type_of(const molt_schema& schema, std::string_view path) {
   if ((schema.flags & MOLT_SCHEMA_TRANSPARENT) == 0)
     return error{reason::incompatible,
-                 std::string{path} + ": " + schema.name + " has its own serialize, so JSON cannot be converted to it"};
+                 std::string{path} + ": " + schema.name +
+                     " has its own serialize or shares objects, so JSON cannot be converted to it"};
   auto type = parse_schema_text(schema.text);
   if (!type) return std::move(type).error().with(path);
   return type;

@@ -144,6 +144,7 @@ class decoder {
   }
 
   result<json::value> container(const schema_node& type) {
+    if (is_shared(type)) return where_.fail(reason::incompatible, "only code can read this type's archive");
     if (is_time(type)) return read(type.arguments.front());
     if (is_optional(type)) {
       MOLT_TRY(const auto there, take(1));

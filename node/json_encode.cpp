@@ -189,6 +189,7 @@ class encoder {
   }
 
   result<void> container(const schema_node& type, const json::value& value) {
+    if (is_shared(type)) return where_.fail(reason::incompatible, "only code can read this type's archive");
     if (is_time(type)) return write(type.arguments.front(), value);
     if (is_optional(type)) {
       out_ += value.is_null() ? '\0' : '\1';

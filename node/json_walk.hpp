@@ -51,6 +51,8 @@ inline bool is_product(const schema_node& type) {
   return type.is("pair") || type.is("tuple") || type.name.starts_with("evolving_");
 }
 inline bool is_optional(const schema_node& type) { return type.is("optional") || type.is("unique_ptr"); }
+/// Where several pointers may lead to one object, JSON could not say so.
+inline bool is_shared(const schema_node& type) { return type.is("shared_ptr") || type.is("weak_ptr"); }
 inline bool is_time(const schema_node& type) { return type.is("duration") || type.is("time_point"); }
 
 /// Where we are, for error texts; grows and shrinks with the recursion.

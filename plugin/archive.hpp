@@ -15,9 +15,12 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <map>
+#include <memory>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 // Boost.Serialization's wrappers, never defined here.
 namespace boost::serialization {
@@ -79,7 +82,7 @@ constexpr std::size_t bytes_min() {
   else if constexpr (what == form::ref || what == form::reply_to)
     return 8;
   else if constexpr (what == form::record)
-    return bytes_min_of(member_types<T>{});
+    return bytes_min_of(part_types<T>{});
   else if constexpr (what == form::tuple || what == form::duration || what == form::time_point)
     return bytes_min_of(typename native<T>::inside{});
   else if constexpr (what == form::array)
@@ -137,6 +140,20 @@ template <class T>
 inline constexpr bool is_array_wrapper = false;
 template <class T>
 inline constexpr bool is_array_wrapper<boost::serialization::array_wrapper<T>> = true;
+
+// -- Shared objects: each is written once, where the archive first meets it, and counted from 1
+
+/// Stands for a type in one image.
+template <class T>
+inline constexpr char type_tag = 0;
+
+/// One address may hold two objects: a struct and its first member.
+using object_identity = std::pair<const void*, const void*>;  // address, type_tag
+
+struct loaded_object {
+  std::shared_ptr<void> object;
+  const void* type = nullptr;
+};
 
 /// What both directions share of Boost's concept.
 template <bool Saving>
@@ -202,6 +219,8 @@ class output_archive : public detail::archive_base<true> {
   void save_native(const T& value);
   template <class T>
   void save_elements(const T& container);
+  template <class T>
+  void save_shared(const T* object);
 
   void make_room(std::size_t more) {
     if (static_cast<std::size_t>(sink_.end - sink_.cursor) < more) [[unlikely]]
@@ -219,6 +238,7 @@ class output_archive : public detail::archive_base<true> {
   }
 
   molt_sink& sink_;
+  std::map<detail::object_identity, std::uint64_t> shared_;  // the number of each shared object written
 };
 
 /// Reads objects from a source. Throws bad_archive, archive_limit, and what serialize throws.
@@ -270,6 +290,8 @@ class input_archive : public detail::archive_base<false> {
   void load_sequence(T& value);
   template <class T>
   void load_associative(T& value);
+  template <class T>
+  std::shared_ptr<T> load_shared();
   template <class T, std::size_t I = 0>
   void load_alternative(T& value, std::uint64_t index);
 
@@ -292,6 +314,7 @@ class input_archive : public detail::archive_base<false> {
   }
 
   molt_source& source_;
+  std::vector<detail::loaded_object> shared_;  // the shared objects read, by number
 };
 
 }  // namespace molt

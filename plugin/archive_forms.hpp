@@ -24,7 +24,7 @@ void output_archive::save(const T& value) {
     save_size(detail::declared_version<T>());
     detail::call_serialize(*this, const_cast<T&>(value), detail::declared_version<T>());
   } else if constexpr (what == form::record) {
-    detail::with_members(value, [this](const auto&... member) { (this->save(member), ...); });
+    detail::with_parts(value, [this](const auto&... part) { (this->save(part), ...); });
   } else if constexpr (what == form::unsupported && detail::boost_is_included<T> && std::is_class_v<T>) {
     const detail::depth_guard deeper{depth_};
     save_size(detail::boost_version<T>());
@@ -60,6 +60,11 @@ void output_archive::save_native(const T& value) {
     const detail::depth_guard deeper{depth_};
     save(static_cast<bool>(value));
     if (value) save(*value);
+  } else if constexpr (what == form::shared) {
+    if constexpr (requires { value.lock(); })
+      save_shared(value.lock().get());
+    else
+      save_shared(value.get());
   } else if constexpr (what == form::tuple) {
     std::apply([this](const auto&... element) { (this->save(element), ...); }, value);
   } else if constexpr (what == form::variant) {
@@ -75,6 +80,16 @@ void output_archive::save_native(const T& value) {
   } else {
     save_elements(value);
   }
+}
+
+template <class T>
+void output_archive::save_shared(const T* object) {
+  const detail::depth_guard deeper{depth_};
+  if (object == nullptr) return save_size(0);
+  const auto [place, is_new] =
+      shared_.try_emplace({object, &detail::type_tag<std::remove_const_t<T>>}, shared_.size() + 1);
+  save_size(place->second);
+  if (is_new) save(*object);
 }
 
 template <class T>
@@ -129,7 +144,7 @@ void input_archive::load(T& value) {
     if (version > detail::declared_version<T>()) throw bad_archive{"written by a newer version of its class"};
     detail::call_serialize(*this, value, static_cast<unsigned>(version));
   } else if constexpr (what == form::record) {
-    detail::with_members(value, [this](auto&... member) { (this->load(member), ...); });
+    detail::with_parts(value, [this](auto&... part) { (this->load(part), ...); });
   } else if constexpr (what == form::unsupported && detail::boost_is_included<T> && std::is_class_v<T>) {
     const detail::depth_guard deeper{depth_};
     const std::uint64_t version = load_size();
@@ -183,6 +198,8 @@ void input_archive::load_native(T& value) {
         value = std::make_unique<typename T::element_type>();
       load(*value);
     }
+  } else if constexpr (what == form::shared) {
+    value = load_shared<std::remove_const_t<typename T::element_type>>();
   } else if constexpr (what == form::tuple) {
     // Boost's loaders read map entries in place, const key included.
     const auto load_one = [this](auto& element) {
@@ -203,6 +220,23 @@ void input_archive::load_native(T& value) {
   } else {
     load_associative(value);
   }
+}
+
+template <class T>
+std::shared_ptr<T> input_archive::load_shared() {
+  const detail::depth_guard deeper{depth_};
+  const std::uint64_t number = load_size();
+  if (number == 0) return nullptr;
+  if (number <= shared_.size()) {
+    const auto& known = shared_[static_cast<std::size_t>(number - 1)];
+    if (known.type != &detail::type_tag<T>) throw bad_archive{"a shared object is of another type"};
+    return std::static_pointer_cast<T>(known.object);
+  }
+  if (number != shared_.size() + 1) throw bad_archive{"a shared object has not been read yet"};
+  auto made = std::make_shared<T>();
+  shared_.push_back({made, &detail::type_tag<T>});  // before its contents, which may lead back to it
+  load(*made);
+  return made;
 }
 
 template <class T>

@@ -37,7 +37,7 @@ constexpr bool evolves() {
   else if constexpr (what == form::evolving)
     return true;
   else if constexpr (what == form::record)
-    return any_evolves(member_types<T>{}, types<T, Enclosing...>{});
+    return any_evolves(part_types<T>{}, types<T, Enclosing...>{});
   else if constexpr (what == form::array || what == form::optional || what == form::pointer || what == form::tuple ||
                      what == form::variant)
     return any_evolves(typename native<T>::inside{}, types<T, Enclosing...>{});
@@ -55,7 +55,7 @@ void each_evolving(T& object, Visit& visit) {
   } else if constexpr (what == form::evolving) {
     visit(object);
   } else if constexpr (what == form::record) {
-    with_members(object, [&](auto&... member) { (each_evolving(member, visit), ...); });
+    with_parts(object, [&](auto&... part) { (each_evolving(part, visit), ...); });
   } else if constexpr (what == form::array) {
     for (auto& element : object) each_evolving(element, visit);
   } else if constexpr (what == form::optional || what == form::pointer) {

@@ -1,10 +1,10 @@
 // What kind of thing a type is to molt: which form it has in schemas and archives, and whether it is code-free.
 //
-// Anything not listed here is `unsupported`: raw pointers, references, function pointers, std::function, shared_ptr,
+// Anything not listed here is `unsupported`: raw pointers, references, function pointers, std::function,
 // any, string_view, span, containers with other allocators, polymorphic classes. None of them survives its image.
 #pragma once
 
-#include "plugin/reflection.hpp"
+#include "plugin/parts.hpp"
 #include "plugin/types.hpp"
 
 #include <array>
@@ -51,6 +51,7 @@ enum class form {
   map,
   optional,
   pointer,  // unique_ptr
+  shared,   // shared_ptr, weak_ptr: one object may be reached by several
   tuple,    // pair, tuple
   variant,
   array,
@@ -59,7 +60,7 @@ enum class form {
   ref,
   reply_to,
   evolving,  // two containers in one: what is converted, and what is not yet
-  record,    // an aggregate, member by member
+  record,    // an aggregate or a class described with Boost.Describe, part by part
   own,       // a class with its own serialize
 };
 
@@ -96,12 +97,6 @@ struct native<std::list<T>> : no_functions {
 /// Functions other than the standard ones, which stand in the schema text.
 template <class Function, class... Standard>
 using unusual = std::conditional_t<(std::is_same_v<Function, Standard> || ...), types<>, types<Function>>;
-template <class A, class B>
-struct joined;
-template <class... A, class... B>
-struct joined<types<A...>, types<B...>> {
-  using list = types<A..., B...>;
-};
 template <class Key, class Compare>
 struct ordered {
   using functions = unusual<Compare, std::less<Key>>;
@@ -166,6 +161,14 @@ struct native<std::optional<T>> : no_functions {
 template <class T>
 requires(!std::is_array_v<T> && !std::is_polymorphic_v<T>) struct native<std::unique_ptr<T>> : no_functions {
   MOLT_DETAIL_NATIVE(pointer, "unique_ptr", <T>);
+};
+template <class T>
+requires(!std::is_array_v<T> && !std::is_polymorphic_v<T>) struct native<std::shared_ptr<T>> : no_functions {
+  MOLT_DETAIL_NATIVE(shared, "shared_ptr", <T>);
+};
+template <class T>
+requires(!std::is_array_v<T> && !std::is_polymorphic_v<T>) struct native<std::weak_ptr<T>> : no_functions {
+  MOLT_DETAIL_NATIVE(shared, "weak_ptr", <T>);
 };
 template <class A, class B>
 struct native<std::pair<A, B>> : no_functions {
@@ -263,7 +266,7 @@ constexpr form form_of_type() {
     return form::unsupported;
   } else if constexpr (is_described<T> || declares_itself<T> || has_member_serialize<T> || has_free_serialize<T>) {
     return form::own;
-  } else if constexpr (std::is_aggregate_v<T> && !std::is_polymorphic_v<T>) {
+  } else if constexpr ((std::is_aggregate_v<T> || boost_described<T>)&&!std::is_polymorphic_v<T>) {
     return form::record;
   } else {
     return form::unsupported;
@@ -292,6 +295,17 @@ constexpr std::uint32_t declared_version() {
     return T::molt_version;
   else
     return boost_version<T>();
+}
+
+/// Of an aggregate or described class: raised by its author when the same members come to mean something else.
+template <class T>
+constexpr std::uint64_t declared_meaning() {
+  if constexpr (requires { T::molt_meaning; }) {
+    static_assert(T::molt_meaning > 0, "molt: molt_meaning counts from 1; without it the meaning is 0");
+    return T::molt_meaning;
+  } else {
+    return 0;
+  }
 }
 
 /// The name that stands for a class with its own serialize: declared, or its unqualified type name.
@@ -334,12 +348,12 @@ template <class T, class... Enclosing>
 constexpr bool is_code_free() {
   if constexpr ((std::is_same_v<T, Enclosing> || ...))
     return true;  // decided by the enclosing type
-  else if constexpr (form_of<T> == form::unsupported)
-    return false;
+  else if constexpr (form_of<T> == form::unsupported || form_of<T> == form::shared)
+    return false;  // the block that counts a shared_ptr's owners leads to the image that made it
   else if constexpr (form_of<T> == form::own)
     return declared_code_free<T>() && !std::is_polymorphic_v<T>;
   else if constexpr (form_of<T> == form::record)
-    return all_code_free(member_types<T>{}, types<T, Enclosing...>{});
+    return all_code_free(part_types<T>{}, types<T, Enclosing...>{});
   else
     return all_code_free(typename native<T>::inside{}, types<Enclosing...>{}) &&
            all_stateless(typename native<T>::functions{});

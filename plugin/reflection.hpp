@@ -128,10 +128,9 @@ constexpr std::size_t member_count_of() {
   } else {
     constexpr std::size_t most = sizeof(T) < initialisers_max ? sizeof(T) + 1 : initialisers_max;
     constexpr std::size_t total = count_initialisers<T, any_member<T>, most>();
-    static_assert(
-        !takes<T, any_base<T>>(std::index_sequence<0>{}),
-        "molt: this type derives from another one, so its members cannot be listed: make the base a member, or "
-        "give the type its own serialize");
+    static_assert(!takes<T, any_base<T>>(std::index_sequence<0>{}),
+                  "molt: this type derives from another one, so its members cannot be listed: make the base a member, "
+                  "describe the type with BOOST_DESCRIBE_STRUCT, or give it its own serialize");
     constexpr std::size_t count = count_members<T, total>();
     static_assert(count <= members_max,
                   "molt: this struct has more than 40 members: put some of them in a struct of their own");

@@ -162,9 +162,18 @@ constexpr void require_code_free_member();
 template <class T>
 constexpr void require_code_free();
 
-template <class T, std::size_t... I>
-constexpr void require_code_free_members(std::index_sequence<I...>) {
-  (require_code_free_member<T, std::remove_cv_t<member_type<T, I>>, member_pointer_at<T, I>()>(), ...);
+/// The same for each base.
+template <class Owner, class Base>
+constexpr void require_code_free_base() {
+  static_assert(code_free<Base>, "molt: this base of a message is not code-free: see its members");
+}
+
+template <class T, std::size_t... Base, std::size_t... Member>
+constexpr void require_code_free_parts(std::index_sequence<Base...>, std::index_sequence<Member...>) {
+  (require_code_free_base<T, std::remove_cv_t<part_type<T, Base>>>(), ...);
+  (require_code_free_member<T, std::remove_cv_t<part_type<T, sizeof...(Base) + Member>>,
+                            parts<T>::template pointer<Member>()>(),
+   ...);
 }
 
 template <class Owner, class Member, auto Pointer>
@@ -178,7 +187,8 @@ constexpr void require_code_free_member() {
 template <class T>
 constexpr void require_code_free() {
   if constexpr (form_of<T> == form::record && !code_free<T>)
-    require_code_free_members<T>(std::make_index_sequence<member_count<T>>{});
+    require_code_free_parts<T>(std::make_index_sequence<parts<T>::bases>{},
+                               std::make_index_sequence<parts<T>::members>{});
   static_assert(code_free<T>, "molt: messages and replies must be code-free; see the member named above");
 }
 

@@ -82,26 +82,38 @@ template <class Owner, class Member, auto Pointer>
 constexpr void check_member() {
   static_assert(
       form_of<std::remove_cv_t<Member>> != form::unsupported,
-      "molt: this member cannot outlive its image: raw pointers, references, functions, shared_ptr, any, "
-      "string_view, span, polymorphic and non-aggregate classes have no schema. Use values, containers, "
-      "std::unique_ptr or molt::ref, or give the struct that holds it `static constexpr unsigned molt_version` "
-      "and its own serialize(archive, version)");
+      "molt: this member cannot outlive its image: raw pointers, references, functions, any, string_view, span, "
+      "polymorphic classes and classes with private members have no schema. Use values, containers, "
+      "std::unique_ptr or molt::ref, describe a class with BOOST_DESCRIBE_CLASS, or give the struct that holds it "
+      "`static constexpr unsigned molt_version` and its own serialize(archive, version)");
   static_assert(!std::is_const_v<Member>, "molt: a const member cannot be read back from an archive");
 }
 
-template <class T, std::size_t... I>
-constexpr void check_members(std::index_sequence<I...>) {
-  (check_member<T, member_type<T, I>, member_pointer_at<T, I>()>(), ...);
+/// The same for each base that a description lists.
+template <class Owner, class Base>
+constexpr void check_base() {
+  static_assert(form_of<Base> != form::unsupported,
+                "molt: this base has no schema: describe it with BOOST_DESCRIBE_CLASS too, or give the class that "
+                "derives from it its own serialize(archive, version)");
+  static_assert(
+      requires(Base * base) { static_cast<Owner*>(base); } || !std::is_convertible_v<Owner*, Base*>,
+      "molt: a class with virtual bases cannot be described: give it its own serialize(archive, version)");
+}
+
+template <class T, std::size_t... Base, std::size_t... Member>
+constexpr void check_parts(std::index_sequence<Base...>, std::index_sequence<Member...>) {
+  (check_base<T, part_type<T, Base>>(), ...);
+  (check_member<T, part_type<T, sizeof...(Base) + Member>, parts<T>::template pointer<Member>()>(), ...);
 }
 
 template <class T>
 constexpr void check_inside() {
   static_assert(
       form_of<std::remove_cv_t<T>> != form::unsupported,
-      "molt: this type has no schema: raw pointers, references, functions, shared_ptr, any, string_view, span, "
-      "polymorphic and non-aggregate classes cannot outlive their image. Use values, containers or "
-      "std::unique_ptr, or give the class `static constexpr unsigned molt_version` and its own "
-      "serialize(archive, version)");
+      "molt: this type has no schema: raw pointers, references, functions, any, string_view, span, polymorphic "
+      "classes and classes with private members cannot outlive their image. Use values, containers or "
+      "std::unique_ptr, describe the class with BOOST_DESCRIBE_CLASS, or give it `static constexpr unsigned "
+      "molt_version` and its own serialize(archive, version)");
 }
 
 // -- Layout
@@ -115,24 +127,51 @@ struct layout {
   std::array<std::size_t, Count + 1> offsets{};  // one past the end is the size without tail padding
 };
 
-template <class... Member>
-constexpr auto lay_out(types<Member...>) {
-  layout<sizeof...(Member)> result;
+#if defined(__GNUC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"  // both compilers define it for all but virtual bases
+#endif
+/// How many bytes a base takes of the object around it: what derives from it may lie in its tail padding.
+template <class Base>
+struct behind : Base {
+  char molt_behind;
+};
+template <class Base>
+constexpr std::size_t size_as_base() {
+  if constexpr (std::is_empty_v<Base>)
+    return 0;
+  else
+    return __builtin_offsetof(behind<Base>, molt_behind);
+}
+#if defined(__GNUC__)
+#pragma GCC diagnostic pop
+#endif
+
+template <class... Base, class... Member>
+constexpr auto lay_out(types<Base...>, types<Member...>) {
+  layout<sizeof...(Base) + sizeof...(Member)> result;
   std::size_t at = 0;
   std::size_t i = 0;
-  ((at = aligned(at, alignof(Member)), result.offsets[i++] = at, at += sizeof(Member)), ...);
+  [[maybe_unused]] const auto place = [&](std::size_t size, std::size_t align) {
+    at = aligned(at, align);
+    result.offsets[i++] = at;
+    at += size;
+  };
+  // An empty base takes no room, wherever it lies.
+  ((std::is_empty_v<Base> ? static_cast<void>(++i) : place(size_as_base<Base>(), alignof(Base))), ...);
+  (place(sizeof(Member), alignof(Member)), ...);
   result.offsets[i] = at;
   return result;
 }
 
 template <class T>
 constexpr auto layout_of() {
-  constexpr auto result = lay_out(member_types<T>{});
-  constexpr std::size_t end = result.offsets[member_count<T>];
+  constexpr auto result = lay_out(typename parts<T>::base_types{}, typename parts<T>::data_types{});
+  constexpr std::size_t end = result.offsets[part_types<T>::size];
   static_assert(
       sizeof(T) == aligned(end == 0 ? 1 : end, alignof(T)),
       "molt: this struct's members do not lie by the plain layout rule: bit-fields, packed or over-aligned members "
-      "and [[no_unique_address]] cannot be described");
+      "and [[no_unique_address]] cannot be described, and a description lists all bases and members");
   return result;
 }
 
@@ -141,11 +180,14 @@ template <class T>
 bool offsets_are_real() noexcept {
   alignas(T) static char storage[sizeof(T)];
   constexpr auto described = layout_of<T>();
-  return with_members(*reinterpret_cast<T*>(storage), [&](auto&... member) {
+  return with_parts(*reinterpret_cast<T*>(storage), [&](auto&... part) {
     std::size_t i = 0;
-    return ((static_cast<std::size_t>(reinterpret_cast<const char*>(std::addressof(member)) - storage) ==
-             described.offsets[i++]) &&
-            ... && true);
+    [[maybe_unused]] const auto is_there = [&]<class Part>(Part& at) {
+      const auto offset = static_cast<std::size_t>(reinterpret_cast<const char*>(std::addressof(at)) - storage);
+      const bool anywhere = i < parts<T>::bases && std::is_empty_v<Part>;
+      return offset == described.offsets[i++] || anywhere;
+    };
+    return (is_there(part) && ... && true);
   });
 }
 
@@ -179,19 +221,47 @@ constexpr std::string_view scalar_name() {
   return names[std::is_signed_v<T> ? 1 : 0][std::bit_width(sizeof(T)) - 1];
 }
 
-template <class T, class... Enclosing, std::size_t... I>
-constexpr void write_record(text_writer& out, std::index_sequence<I...>) {
-  check_members<T>(std::index_sequence<I...>{});
+template <class T, class... Enclosing, std::size_t... Base, std::size_t... Member>
+constexpr void write_record(text_writer& out, std::index_sequence<Base...> bases,
+                            std::index_sequence<Member...> members) {
+  check_parts<T>(bases, members);
   [[maybe_unused]] constexpr auto lies = layout_of<T>();
   out.put("struct(");
   out.number(sizeof(T));
   out.put(',');
   out.number(alignof(T));
+  if (declared_meaning<T>() != 0) {
+    out.put(',');
+    out.number(declared_meaning<T>());
+  }
   out.put("){");
-  ((I == 0 ? void() : out.put(','), out.put(member_name<T, I>.view()), out.put(':'),
-    write_type<std::remove_cv_t<member_type<T, I>>, T, Enclosing...>(out), out.put('@'), out.number(lies.offsets[I])),
+  ((Base == 0 ? void() : out.put(','), out.put('+'),
+    write_type<std::remove_cv_t<part_type<T, Base>>, T, Enclosing...>(out), out.put('@'),
+    out.number(lies.offsets[Base])),
+   ...);
+  constexpr std::size_t first = sizeof...(Base);
+  ((first + Member == 0 ? void() : out.put(','), out.put(parts<T>::template name<Member>()), out.put(':'),
+    write_type<std::remove_cv_t<part_type<T, first + Member>>, T, Enclosing...>(out), out.put('@'),
+    out.number(lies.offsets[first + Member])),
    ...);
   out.put('}');
+}
+
+/// Names and values of an enum that its author describes: `,red=0,green=1`.
+template <class E, class... Descriptor>
+constexpr void write_enumerators(text_writer& out, types<Descriptor...>) {
+  [[maybe_unused]] const auto write = [&out](std::string_view name, E enumerator) {
+    auto value = static_cast<std::uint64_t>(enumerator);
+    out.put(',');
+    out.put(name);
+    out.put('=');
+    if (std::is_signed_v<std::underlying_type_t<E>> && value >> 63U != 0) {
+      out.put('-');
+      value = 0 - value;
+    }
+    out.number(value);
+  };
+  (write(Descriptor::name, Descriptor::value), ...);
 }
 
 template <class T, class... Enclosing>
@@ -242,6 +312,8 @@ constexpr void write_type(text_writer& out) {
         requires { T{0}; }, "molt: give this enum an underlying type, e.g. enum colour : int");
     out.put("enum<");
     out.put(scalar_name<std::underlying_type_t<T>>());
+    if constexpr (boost_described_enum<T>)
+      write_enumerators<T>(out, typename listed<decltype(boost_enum_descriptor_fn(static_cast<T**>(nullptr)))>::list{});
     out.put('>');
   } else if constexpr (what == form::string) {
     out.put("string");
@@ -261,7 +333,8 @@ constexpr void write_type(text_writer& out) {
       out.put('^');
       out.number(steps);
     } else {
-      write_record<T, Enclosing...>(out, std::make_index_sequence<member_count<T>>{});
+      write_record<T, Enclosing...>(out, std::make_index_sequence<parts<T>::bases>{},
+                                    std::make_index_sequence<parts<T>::members>{});
     }
   } else if constexpr (what != form::unsupported) {
     write_container<T, Enclosing...>(out);
@@ -307,9 +380,12 @@ constexpr bool mentions(std::string_view text, std::string_view word) noexcept {
   return false;
 }
 
-/// Whether the archive form follows from the text: no class with its own serialize inside.
+/// Whether the archive form follows from the text: no class with its own serialize inside, and no pointers that may
+/// share.
 template <class T>
-inline constexpr bool transparent = !mentions(schema_text<T>.view(), "opaque(");
+inline constexpr bool transparent =
+    !mentions(schema_text<T>.view(), "opaque(") && !mentions(schema_text<T>.view(), "shared_ptr<") &&
+    !mentions(schema_text<T>.view(), "weak_ptr<");
 
 // -- Walking all records inside a type, once each
 
@@ -326,7 +402,7 @@ bool all_offsets_real() noexcept {
   if constexpr ((std::is_same_v<T, Seen> || ...))
     return true;
   else if constexpr (form_of<T> == form::record)
-    return offsets_are_real<T>() && each_offsets_real(member_types<T>{}, types<T, Seen...>{});
+    return offsets_are_real<T>() && each_offsets_real(part_types<T>{}, types<T, Seen...>{});
   else if constexpr (form_of<T> == form::own)
     return true;
   else

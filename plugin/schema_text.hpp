@@ -30,8 +30,8 @@ struct schema_node {
     ref,
     reply_to,     ///< arguments[0]: the reply
     container,    ///< name: "vector", "map", "optional", "array" ...; arguments, numbers, names
-    structure,    ///< size, align, members
-    enumeration,  ///< arguments[0]: the underlying scalar
+    structure,    ///< size, align, members; version: its molt_meaning, or 0
+    enumeration,  ///< arguments[0]: the underlying scalar; names: "red=0", if its author describes it
     opaque,       ///< size, align, name, version
     recursion,    ///< depth: the depth-th enclosing structure, 0 for the innermost
   };
@@ -54,7 +54,7 @@ struct schema_node {
 };
 
 struct schema_member {
-  std::string name;
+  std::string name;  ///< "(base)", "(base 2)" for bases
   schema_node type;
   std::uint64_t offset = 0;
 
@@ -70,7 +70,8 @@ struct schema_member {
 /// Each difference as a person would say it, empty if there is none; `path` names the whole, e.g. "sessions.state":
 ///   sessions.state.live.value: added last_seen: i64
 ///   sessions.state.count: i32 became i64
-///   sessions.state: removed x: i32
+///   sessions.state: removed x: i32, added y in its place
+///   sessions.state: the order a, b became b, a
 [[nodiscard]] inline std::vector<std::string> describe_difference(const schema_node& before, const schema_node& after,
                                                                   std::string_view path);
 /// The same of two texts. A text that cannot be parsed is itself the difference.

@@ -1,6 +1,7 @@
-// The parser and the comparison behind plugin/schema_text.hpp; include that.
+// The parser behind plugin/schema_text.hpp; include that.
 #pragma once
 
+#include "plugin/schema_difference.hpp"
 #include "plugin/schema_text.hpp"
 
 namespace molt {
@@ -19,7 +20,7 @@ struct schema_container {
   std::size_t names_max;
 };
 inline constexpr std::size_t schema_any = ~std::size_t{0};
-inline constexpr std::array<schema_container, 25> schema_containers{{
+inline constexpr std::array<schema_container, 27> schema_containers{{
     {"vector", 1, 1, 0, 0, 0},
     {"deque", 1, 1, 0, 0, 0},
     {"list", 1, 1, 0, 0, 0},
@@ -39,6 +40,8 @@ inline constexpr std::array<schema_container, 25> schema_containers{{
     {"evolving_vector", 2, 2, 0, 0, 0},
     {"optional", 1, 1, 0, 0, 0},
     {"unique_ptr", 1, 1, 0, 0, 0},
+    {"shared_ptr", 1, 1, 0, 0, 0},
+    {"weak_ptr", 1, 1, 0, 0, 0},
     {"pair", 2, 2, 0, 0, 0},
     {"tuple", 0, schema_any, 0, 0, 0},
     {"variant", 1, schema_any, 0, 0, 0},
@@ -102,9 +105,7 @@ class schema_parser {
     return text_.substr(at_, end - at_);
   }
 
-  bool size_and_align(schema_node& to) {
-    return need('(') && number(to.size) && need(',') && number(to.align) && need(')');
-  }
+  bool size_and_align(schema_node& to) { return need('(') && number(to.size) && need(',') && number(to.align); }
 
   bool type(schema_node& to, std::size_t depth, std::uint64_t enclosing) {
     if (depth > schema_depth_max) return expected("at most 64 levels of nesting");
@@ -136,24 +137,36 @@ class schema_parser {
   bool structure(schema_node& to, std::size_t depth, std::uint64_t enclosing) {
     to.what = schema_node::kind::structure;
     at_ += std::string_view{"struct"}.size();
-    if (!size_and_align(to) || !need('{')) return false;
+    if (!size_and_align(to)) return false;
+    if (take(',') && !number(to.version)) return false;
+    if (!need(')') || !need('{')) return false;
     if (take('}')) return true;
     do {
       schema_member& member = to.members.emplace_back();
-      const std::string_view word = peek_word();
-      if (word.empty()) return expected("a member's name");
-      member.name = word;
-      at_ += word.size();
-      if (!need(':') || !type(member.type, depth + 1, enclosing + 1) || !need('@') || !number(member.offset))
+      if (!name_of(member, to.members.size()) || !type(member.type, depth + 1, enclosing + 1) || !need('@') ||
+          !number(member.offset))
         return false;
     } while (take(','));
     return need('}');
   }
 
+  // "hits:" of a member, "+" of a base.
+  bool name_of(schema_member& member, std::size_t place) {
+    if (take('+')) {
+      member.name = place == 1 ? "(base)" : "(base " + std::to_string(place) + ")";
+      return true;
+    }
+    const std::string_view word = peek_word();
+    if (word.empty()) return expected("a member's name");
+    member.name = word;
+    at_ += word.size();
+    return need(':');
+  }
+
   bool opaque(schema_node& to) {
     to.what = schema_node::kind::opaque;
     at_ += std::string_view{"opaque"}.size();
-    if (!size_and_align(to) || !need('"')) return false;
+    if (!size_and_align(to) || !need(')') || !need('"')) return false;
     const std::size_t end = text_.find('"', at_);
     if (end == std::string_view::npos) return expected("a closing quote");
     to.name = text_.substr(at_, end - at_);
@@ -167,7 +180,22 @@ class schema_parser {
     at_ += word.size();
     if (!need('<') || !type(to.arguments.emplace_back(), depth + 1, enclosing)) return false;
     if (word == "enum" && to.arguments[0].what != schema_node::kind::scalar) return expected("a scalar");
+    if (word == "enum" && !enumerators(to)) return false;
     return need('>');
+  }
+
+  // ",red=0,green=-1"
+  bool enumerators(schema_node& to) {
+    while (take(',')) {
+      const std::size_t first = at_;
+      at_ += peek_word().size();
+      if (at_ == first || !need('=')) return expected("an enumerator");
+      take('-');
+      std::uint64_t value = 0;
+      if (!number(value)) return false;
+      to.names.emplace_back(text_.substr(first, at_ - first));
+    }
+    return true;
   }
 
   // "=my::less<int, char>": up to the comma or bracket that closes the container.
@@ -255,9 +283,14 @@ inline void append_words(std::string& out, const schema_node& node) {
     case schema_node::kind::ref:
       out += node.name;
       return;
+    case schema_node::kind::enumeration:
+      out += "enum<" + node.arguments.front().name + '>';
+      if (!node.names.empty()) out += '{';
+      list(node.names, [&out](const std::string& name) { out += name; });
+      if (!node.names.empty()) out += '}';
+      return;
     case schema_node::kind::container:
     case schema_node::kind::reply_to:
-    case schema_node::kind::enumeration:
       break;
   }
   out += node.name + '<';
@@ -269,75 +302,6 @@ inline void append_words(std::string& out, const schema_node& node) {
     if (name.front() == '=') out += ", " + name.substr(1);
   out += '>';
 }
-
-/// What the n-th type argument of a container is called in a path.
-inline std::string argument_name(const schema_node& node, std::size_t index) {
-  if (node.name == "reply_to") return "reply";
-  if (node.name.starts_with("evolving_")) return index == 0 ? "now" : "before";
-  if (node.name.find("map") != std::string::npos) return index == 0 ? "key" : "value";
-  if (node.name == "pair") return index == 0 ? "first" : "second";
-  if (node.name == "tuple" || node.name == "variant") return std::to_string(index);
-  if (node.name == "duration") return "count";
-  if (node.name == "time_point") return "since_epoch";
-  return node.name == "optional" || node.name == "unique_ptr" ? "value" : "element";
-}
-
-class schema_comparison {
- public:
-  std::vector<std::string> lines;
-
-  void compare(const schema_node& before, const schema_node& after, const std::string& path) {
-    if (before == after) return;
-    const bool same_shape = before.what == after.what && before.name == after.name && before.numbers == after.numbers &&
-                            before.names == after.names && before.arguments.size() == after.arguments.size();
-    if (!same_shape || before.what == schema_node::kind::opaque || before.what == schema_node::kind::recursion ||
-        before.what == schema_node::kind::enumeration)
-      return became(before, after, path);
-    if (before.what == schema_node::kind::structure) return compare_members(before, after, path);
-    for (std::size_t i = 0; i < before.arguments.size(); ++i)
-      compare(before.arguments[i], after.arguments[i], path + '.' + argument_name(before, i));
-  }
-
- private:
-  void became(const schema_node& before, const schema_node& after, const std::string& path) {
-    std::string was = to_string(before);
-    std::string is = to_string(after);
-    if (was == is) {  // the words leave out offsets and sizes
-      lines.push_back(path + ": " + was + " has another size or alignment");
-      return;
-    }
-    lines.push_back(path + ": " + was + " became " + is);
-  }
-
-  static const schema_member* find(const schema_node& in, const std::string& name) {
-    for (const auto& member : in.members)
-      if (member.name == name) return &member;
-    return nullptr;
-  }
-
-  void compare_members(const schema_node& before, const schema_node& after, const std::string& path) {
-    const std::size_t lines_before = lines.size();
-    for (const auto& old : before.members)
-      if (find(after, old.name) == nullptr)
-        lines.push_back(path + ": removed " + old.name + ": " + to_string(old.type));
-    for (const auto& now : after.members)
-      if (find(before, now.name) == nullptr) lines.push_back(path + ": added " + now.name + ": " + to_string(now.type));
-    for (const auto& now : after.members)
-      if (const auto* old = find(before, now.name)) compare(old->type, now.type, path + '.' + now.name);
-    if (lines.size() != lines_before) return;  // the layout follows from what was said
-    for (const auto& now : after.members) {
-      const auto* old = find(before, now.name);
-      if (old != nullptr && old->offset != now.offset)
-        lines.push_back(path + ": " + now.name + " moved from byte " + std::to_string(old->offset) + " to " +
-                        std::to_string(now.offset));
-    }
-    if (before.size != after.size || before.align != after.align)
-      lines.push_back(path + ": size and alignment " + std::to_string(before.size) + ", " +
-                      std::to_string(before.align) + " became " + std::to_string(after.size) + ", " +
-                      std::to_string(after.align));
-    if (lines.size() == lines_before) lines.push_back(path + ": the order of members changed");
-  }
-};
 
 }  // namespace detail
 

@@ -79,6 +79,7 @@ bool is_unordered(const schema_node& type) {
 bool is_product(const schema_node& type) {
   return type.is("pair") || type.is("tuple") || type.name.starts_with("evolving_");
 }
+bool is_shared(const schema_node& type) { return type.is("shared_ptr") || type.is("weak_ptr"); }
 bool is_time(const schema_node& type) { return type.is("duration") || type.is("time_point"); }
 bool is_optional(const schema_node& type) { return type.is("optional") || type.is("unique_ptr"); }
 
@@ -211,6 +212,7 @@ class rewriter {
   }
 
   void container(const schema_node& type, const enclosing* around, unsigned depth, Out& out) {
+    if (is_shared(type)) throw unreadable{"only code can read this type's archive"};
     if (is_time(type)) return copy(type.arguments.at(0), around, depth + 1, out);
     if (is_optional(type)) {
       const auto there = in_.take(1);

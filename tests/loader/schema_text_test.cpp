@@ -38,6 +38,9 @@ TEST(schema_text, knows_every_form) {
   EXPECT_EQ(parsed("unordered_map<i32,string,=h,=e>"), "unordered_map<i32, string, h, e>");
   EXPECT_EQ(parsed("reply_to<vector<string>>"), "reply_to<vector<string>>");
   EXPECT_EQ(parsed("enum<u8>"), "enum<u8>");
+  EXPECT_EQ(parsed("enum<i8,low=-1,high=1>"), "enum<i8>{low=-1, high=1}");
+  EXPECT_EQ(parsed("struct(8,4,3){+struct(4,4){a:i32@0}@0,+string@4,b:weak_ptr<^0>@4}"),
+            "struct{(base): struct{a: i32}, (base 2): string, b: weak_ptr<the enclosing struct>}");
   EXPECT_EQ(parsed("opaque(8,8)\"my::handle<1, 2>\"v3"), "my::handle<1, 2> version 3");
   EXPECT_EQ(parsed("variant<bool,ref,tuple<>,tuple<f32,f64>>"), "variant<bool, ref, tuple<>, tuple<f32, f64>>");
   EXPECT_EQ(parsed("struct(1,1){}"), "struct{}");
@@ -100,13 +103,44 @@ TEST(schema_difference, names_the_place_of_what_was_added_removed_and_changed) {
               ElementsAre("s.state.element.second: i8 became u8"));
   EXPECT_THAT(difference("vector<i8>", "deque<i8>"), ElementsAre("s.state: vector<i8> became deque<i8>"));
   EXPECT_THAT(difference("array<i8,3>", "array<i8,4>"), ElementsAre("s.state: array<i8, 3> became array<i8, 4>"));
-  EXPECT_THAT(difference("variant<i8>", "variant<i8,string>"),
-              ElementsAre("s.state: variant<i8> became variant<i8, string>"));
+  EXPECT_THAT(difference("variant<i8>", "variant<i8,string>"), ElementsAre("s.state: added alternative 1: string"));
+  EXPECT_THAT(difference("variant<i8,string>", "variant<string,i8>"),
+              ElementsAre("s.state.0: i8 became string", "s.state.1: string became i8"));
+  EXPECT_THAT(difference("variant<i8,string>", "variant<string>"),
+              ElementsAre("s.state: variant<i8, string> became variant<string>"));
+  EXPECT_THAT(difference("tuple<i8,string>", "tuple<i8>"), ElementsAre("s.state: removed element 1: string"));
+  EXPECT_THAT(difference("map<struct(4,4){a:i32@0},bool>", "map<struct(4,4){b:i32@0},bool>"),
+              ElementsAre("s.state.key: removed a: i32, added b in its place"));
+  EXPECT_THAT(difference("set<i8>", "set<i8,=falling>"),
+              ElementsAre("s.state: order or hash: the standard one became falling"));
+  EXPECT_THAT(difference("time_point<system,duration<i64,1,1>>", "time_point<steady,duration<i64,1,1>>"),
+              ElementsAre("s.state: the clock system became the clock steady"));
+}
+
+TEST(schema_difference, tells_a_renamed_member_from_one_added_elsewhere) {
+  EXPECT_THAT(difference("struct(16,8){hits:i64@0,n:i64@8}", "struct(16,8){count:i64@0,n:i64@8}"),
+              ElementsAre("s.state: removed hits: i64, added count in its place"));
+  EXPECT_THAT(difference("struct(16,8){hits:i64@0,n:i64@8}", "struct(16,8){n:i64@0,count:i64@8}"),
+              ElementsAre("s.state: removed hits: i64", "s.state: added count: i64"));
+}
+
+TEST(schema_difference, knows_described_enums_meanings_and_bases) {
+  EXPECT_THAT(difference("enum<u8>", "enum<u16>"), ElementsAre("s.state: enum<u8> became enum<u16>"));
+  EXPECT_THAT(difference("enum<u8,red=0,green=1,blue=2>", "enum<u8,red=0,green=3,white=4>"),
+              ElementsAre("s.state: green=1 became green=3", "s.state: removed blue=2", "s.state: added white=4"));
+  EXPECT_THAT(difference("enum<u8>", "enum<u8,red=0>"), ElementsAre("s.state: its enumerators are now described"));
+  EXPECT_THAT(difference("struct(4,4){cents:i32@0}", "struct(4,4,2){cents:i32@0}"),
+              ElementsAre("s.state: means something else: molt_meaning 0 became 2"));
+  EXPECT_THAT(
+      difference("struct(8,4){+struct(4,4){a:i32@0}@0,b:i32@4}", "struct(8,4){+struct(4,4){a:u32@0}@0,b:i32@4}"),
+      ElementsAre("s.state.(base).a: i32 became u32"));
+  EXPECT_THAT(difference("struct(8,4){a:i32@0}", "struct(8,4){a:i32@0,b:shared_ptr<^0>@8}"),
+              ElementsAre("s.state: added b: shared_ptr<the enclosing struct>"));
 }
 
 TEST(schema_difference, tells_a_changed_layout_only_where_nothing_else_explains_it) {
   EXPECT_THAT(difference("struct(8,4){a:i32@0,b:i32@4}", "struct(8,4){b:i32@0,a:i32@4}"),
-              ElementsAre("s.state: b moved from byte 4 to 0", "s.state: a moved from byte 0 to 4"));
+              ElementsAre("s.state: the order a, b became b, a"));
   EXPECT_THAT(difference("struct(4,4){a:i32@0}", "struct(8,8){a:i32@0}"),
               ElementsAre("s.state: size and alignment 4, 4 became 8, 8"));
   EXPECT_THAT(difference("opaque(8,8)\"x\"v1", "opaque(16,8)\"x\"v1"),

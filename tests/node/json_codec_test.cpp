@@ -6,6 +6,7 @@
 #include "state_migration/archive_buffer.hpp"
 
 #include <gmock/gmock.h>
+#include <boost/describe/class.hpp>
 #include <boost/json.hpp>
 
 #include <array>
@@ -62,6 +63,14 @@ struct tree {
   std::vector<tree> children;
 };
 struct nothing {};
+class owned {
+  std::string owner_;
+  BOOST_DESCRIBE_CLASS(owned, (), (), (), (owner_))
+};
+class account : owned {
+  std::int64_t cents_ = 0;
+  BOOST_DESCRIBE_CLASS(account, (owned), (), (), (cents_))
+};
 
 }  // namespace json_types
 
@@ -125,6 +134,15 @@ TEST(json_codec, refuses_numbers_out_of_range_and_names_the_place) {
   EXPECT_EQ(with("yes", "1"), "payload.yes: expected true or false");
   EXPECT_EQ(with("letter", "\"zz\""), "payload.letter: expected one ASCII character");
   EXPECT_EQ(with("paint", "256"), "payload.paint: out of range for u8");
+}
+
+TEST(json_codec, carries_bases_and_private_members) {
+  const std::string account = R"json({"(base)":{"owner_":"me"},"cents_":12})json";
+  EXPECT_EQ(there_and_back<json_types::account>(account), account);
+}
+
+TEST(json_codec, leaves_what_is_shared_to_code) {
+  EXPECT_THAT(refusal<std::shared_ptr<int>>("1"), HasSubstr("shares objects"));
 }
 
 TEST(json_codec, carries_containers) {

@@ -1,5 +1,5 @@
 // Prints name-free facts of every example type; compilers that agree on layouts must print the same.
-#include "tests/plugin/example_types.hpp"
+#include "tests/plugin/described_types.hpp"
 
 #include <cstdio>
 
@@ -27,5 +27,16 @@ int main() {
   print<forty>();
   print<account>();
   print<geo::grid>();
-  std::printf("%s %016llx\n", molt::message_of<touch>().name, static_cast<unsigned long long>(molt::message_of<touch>().key));
+  print<described_all>();
+  print<purse>();
+  print<mixed>();
+  print<wallet>();
+  print<labelled>();
+  print<half_described>();
+  print<cents>();
+  print<sign>();
+  print<node>();
+  std::printf("%d\n", molt::detail::all_offsets_real<described_all>() ? 1 : 0);
+  std::printf("%s %016llx\n", molt::message_of<touch>().name,
+              static_cast<unsigned long long>(molt::message_of<touch>().key));
 }

@@ -54,6 +54,9 @@ T random_value(random& from, unsigned depth) {
   } else if constexpr (what == form::pointer) {
     using element = typename T::element_type;
     return count == 0 ? T{} : std::make_unique<element>(random_value<element>(from, depth - 1));
+  } else if constexpr (what == form::shared) {
+    using element = typename T::element_type;
+    return count == 0 ? T{} : T{std::make_shared<element>(random_value<element>(from, depth - 1))};
   } else if constexpr (what == form::tuple) {
     T value;
     std::apply([&](auto&... part) { ((part = random_value<std::remove_cvref_t<decltype(part)>>(from, depth)), ...); },
@@ -82,7 +85,7 @@ T random_value(random& from, unsigned depth) {
       else
         member = random_value<type>(from, depth);
     };
-    molt::detail::with_members(value, [&](auto&... member) { (fill(member), ...); });
+    molt::detail::with_parts(value, [&](auto&... part) { (fill(part), ...); });
     return value;
   }
 }
