@@ -153,6 +153,7 @@ result<rehearsal_report> box::implementation::rehearse(const std::filesystem::pa
     rehearsal_report report;
     report.from = up.from.id();
     report.to = up.to.id();
+    report.mode = up.settings.mode;
     report.problems = planned.problems;
     report.notes = planned.notes;
     return report;
@@ -160,6 +161,9 @@ result<rehearsal_report> box::implementation::rehearse(const std::filesystem::pa
   rehearsal_request wanted;
   wanted.task = switcher_->task_for_rehearsal(up.settings, planned);
   wanted.to = up.to.id();
+  wanted.mode = up.settings.mode;
+  wanted.atomic_threads = upgrade::atomic_threads(up.settings);
+  wanted.switch_timeout = up.settings.switch_timeout;
   wanted.load = [&folder]() -> result<upgrade::release_content> {
     MOLT_TRY(loaded_release loaded, load_release_folder(folder));
     return std::move(loaded.content);

@@ -65,6 +65,10 @@ std::uint64_t proc_bytes(const char* file, const char* key) {
   return kib * 1024;
 }
 
+std::string in_ms(std::chrono::nanoseconds time) {
+  return std::to_string(std::chrono::ceil<std::chrono::milliseconds>(time).count());
+}
+
 std::string mebibytes(std::uint64_t bytes) { return std::to_string(bytes >> 20U) + " MiB"; }
 
 struct pipe_ends {
@@ -294,6 +298,11 @@ void judge(rehearsal_report& report, std::uint64_t memory) {
   }
   if (findings.failed > problems_of_failures_max)
     report.problems.push_back("and " + std::to_string(findings.failed - problems_of_failures_max) + " servers more");
+  if (report.mode == upgrade::mode::atomic && report.ended == rehearsal_end::finished && !findings.damaged &&
+      report.predicted_rest > report.switch_timeout)
+    report.problems.push_back("mode atomic would keep everything at rest for about " + in_ms(report.predicted_rest) +
+                              " ms to migrate, but switch_timeout_ms is " + in_ms(report.switch_timeout) +
+                              ": raise it under [upgrade], or use --mode lazy");
   report.notes = findings.notes;
   report.passed = report.problems.empty() && report.ended == rehearsal_end::finished;
 }
@@ -374,6 +383,9 @@ result<rehearsal_report> rehearse(servers::runtime& runtime, const rehearsal_req
   rehearsal_report report;
   report.from = request.task.from.id;
   report.to = request.to;
+  report.mode = request.mode;
+  report.atomic_threads = request.atomic_threads;
+  report.switch_timeout = request.switch_timeout;
   const auto shared = make_shared_memory();
   if (shared == nullptr) return failed("sharing memory with a copy");
   MOLT_TRY(auto pipe, make_pipe());
@@ -398,6 +410,7 @@ result<rehearsal_report> rehearse(servers::runtime& runtime, const rehearsal_req
   const auto seen = watch(child, output, pipe.read.get(), request);
   if (seen == watched::given_up) return error{reason::stopping, "the rehearsal was given up"};
   report.findings = upgrade::read_board(shared->board);
+  report.predicted_rest = upgrade::predict_rest(report.findings, request.atomic_threads);
   report.output = output.take();
   tell_end(report, seen, child.status(), shared->last, request.limits, settings.processor_seconds);
   if (report.ended != rehearsal_end::finished) report.stack = stack_of(shared->last, request.image_folders);

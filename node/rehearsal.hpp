@@ -27,6 +27,7 @@
 #include "base/result.hpp"
 #include "server/runtime.hpp"
 #include "upgrade/rehearsal.hpp"
+#include "upgrade/transaction.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -76,11 +77,19 @@ struct rehearsal_report {
   std::chrono::nanoseconds fork{0};  ///< of which
   std::chrono::nanoseconds total{0};
   std::uint64_t copied_bytes = 0;  ///< resident when it was copied
+  upgrade::mode mode = upgrade::mode::lazy;
+  /// What mode atomic would need at rest, with so many threads, and may take.
+  std::chrono::nanoseconds predicted_rest{0};
+  unsigned atomic_threads = 0;
+  std::chrono::nanoseconds switch_timeout{0};
 };
 
 struct rehearsal_request {
   upgrade::rehearsal_task task;
   std::string to;
+  upgrade::mode mode = upgrade::mode::lazy;  ///< atomic: does not pass if everything would rest beyond switch_timeout
+  unsigned atomic_threads = 1;
+  std::chrono::nanoseconds switch_timeout = std::chrono::seconds{5};
   /// Called in the copy.
   std::function<result<upgrade::release_content>()> load;
   rehearsal_limits limits;

@@ -150,7 +150,7 @@ struct listener_entry {
 struct upgrade_settings {
   upgrade_mode mode = upgrade_mode::lazy;
   std::chrono::milliseconds hook_timeout{5000};
-  std::chrono::milliseconds switch_timeout{5000};  ///< mode atomic: time to come to rest
+  std::chrono::milliseconds switch_timeout{5000};  ///< mode atomic: to come to rest and migrate
   failure_policy on_failure = failure_policy::rollback;
   bool one_way = false;  ///< no way back is asked of the plan
   std::chrono::milliseconds rehearsal_timeout{60'000};

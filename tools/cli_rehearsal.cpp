@@ -57,6 +57,10 @@ void print_rehearsal(const json::value& body) {
     std::printf("expect pauses of %s each, 99 of 100 within %s, at most %s; memory %s\n",
                 micros(pause, "median_us").c_str(), micros(pause, "p99_us").c_str(),
                 micros(pause, "largest_us").c_str(), bytes_text(number_of(body, "memory_added_bytes")).c_str());
+  if (const auto& atomic = member_of(body, "atomic"); !items_of(body, "types").empty() && atomic.is_object())
+    std::printf("in mode atomic expect one pause of %s for all, on %s threads; switch_timeout_ms allows %s\n",
+                duration_text(number_of(atomic, "pause_ms")).c_str(), text_of(atomic, "threads").c_str(),
+                duration_text(number_of(atomic, "switch_timeout_ms")).c_str());
   print_types(body);
   for (const auto& note : items_of(body, "notes")) std::printf("note: %s\n", line_of(note).c_str());
   if (const auto& stack = items_of(body, "stack"); !stack.empty()) {
@@ -73,6 +77,7 @@ int rehearse(const settings& with, const change_request& request) {
   json::array losses;
   for (const auto& loss : request.accept_loss) losses.emplace_back(loss);
   json::object body{{"release", request.release}, {"arguments", *arguments}, {"accept_loss", std::move(losses)}};
+  if (!request.mode.empty()) body["mode"] = request.mode;
   answer done;
   {
     const progress shown{"rehearsing " + request.release};

@@ -170,8 +170,7 @@ class command_line {
                         "  molt upgrade counter-2.0.0\n"
                         "  molt upgrade 2.0.0 --mode atomic --argument batch=1000\n");
     upgrade.add_option("RELEASE", change_.release, release_help_)->required();
-    upgrade.add_option("--mode", change_.mode, "lazy or atomic; the manifest's unless given")
-        ->check(CLI::IsMember({"lazy", "atomic"}));
+    add_mode(upgrade);
     add_change(upgrade);
     upgrade.callback([this] { chosen_ = [this] { return molt::cli::upgrade(with_, change_); }; });
 
@@ -181,6 +180,7 @@ class command_line {
                          "  molt rehearse counter-2.0.0\n"
                          "  molt rehearse counter-2.0.0 --json | jq .pause\n");
     rehearse.add_option("RELEASE", change_.release, release_help_)->required();
+    add_mode(rehearse);
     add_losses(rehearse, change_.accept_loss);
     add_arguments(rehearse, change_.arguments);
     rehearse.callback([this] { chosen_ = [this] { return molt::cli::rehearse(with_, change_); }; });
@@ -270,8 +270,9 @@ class command_line {
     record.add_option("SERVER", record_.server, server_help_)->required();
     record.add_option("N", record_.messages, "So many are kept, also after a restart; 0: none any more")
         ->check(CLI::Range(std::int64_t{0}, std::int64_t{1024}));
-    record.add_option("--payload-bytes", record_.payload_bytes,
-                      "Keep their payloads too, up to so many bytes; they are never shown")
+    record
+        .add_option("--payload-bytes", record_.payload_bytes,
+                    "Keep their payloads too, up to so many bytes; they are never shown")
         ->check(CLI::Range(std::int64_t{0}, std::int64_t{16} << 20U));
     record.callback([this] { chosen_ = [this] { return molt::cli::record(with_, record_); }; });
   }
@@ -334,6 +335,11 @@ class command_line {
         ->type_name("NAME")
         ->take_all()
         ->expected(1);
+  }
+
+  void add_mode(CLI::App& to) {
+    to.add_option("--mode", change_.mode, "lazy or atomic; the manifest's unless given")
+        ->check(CLI::IsMember({"lazy", "atomic"}));
   }
 
   static void add_arguments(CLI::App& to, molt::cli::key_values& arguments) {

@@ -73,12 +73,14 @@ class rehearser {
       return;
     }
     begin(server);
-    auto& [at, stays] = entry_of(type);
+    auto& [at, stays, undone_by_archive] = entry_of(type);
     auto& entry = *at;
     const auto nth = ++entry.servers;
     const bool close_look = std::has_single_bit(nth);
     before_.clear();
+    const auto begun = clock::now();
     if (!stays && !archive(server, before_, rehearsal_stage::archiving)) return fail_type(entry);
+    if (undone_by_archive) entry.undo_ns += (clock::now() - begun).count();
     const auto heap = close_look ? heap_in_use() : 0;
     const auto took = move(server, *next_, rehearsal_stage::migrating);
     if (!took) return fail_type(entry);
@@ -108,7 +110,8 @@ class rehearser {
   using entry = rehearsal_board::type_entry;
   struct known_type {
     entry* at;
-    bool stays;  // the very object goes there and back: nothing to compare
+    bool stays;              // the very object goes there and back: nothing to compare
+    bool undone_by_archive;  // in mode atomic alone
   };
 
   static void step_begins(const migration::path_step* step, void* with) noexcept {
@@ -158,7 +161,10 @@ class rehearser {
         made.steps.set(joined((*path)->step_texts()));
       }
     }
-    return entries_.emplace(&type, known_type{&made, keeps(path) && (task_.one_way || keeps(back))}).first->second;
+    const bool undone_by_archive = path && *path != nullptr && to->abi().self_check == nullptr &&
+                                   (*path)->needs_archive_to_revert() && !(*path)->needs_archive_to_undo();
+    const known_type known{&made, keeps(path) && (task_.one_way || keeps(back)), undone_by_archive};
+    return entries_.emplace(&type, known).first->second;
   }
 
   void fail_type(entry& of) noexcept { ++of.failed; }
@@ -336,6 +342,7 @@ rehearsed_type read_type(const rehearsal_board::type_entry& from) {
   made.p99 = std::min(from.times.quantile(0.99), made.largest);
   made.largest_back = time_of(from.largest_back_ns);
   made.total = time_of(from.total_ns);
+  made.undo = time_of(from.undo_ns);
   double memory = static_cast<double>(from.memory_of_large);
   if (from.memory_samples != 0)
     memory += static_cast<double>(from.memory_sampled) / static_cast<double>(from.memory_samples) *
@@ -413,6 +420,11 @@ std::int64_t sum_or_most(std::int64_t a, std::int64_t b) noexcept {
 
 }  // namespace
 
+std::chrono::nanoseconds predict_rest(const rehearsal_findings& found, unsigned threads) noexcept {
+  const auto shared = sum_or_most(found.total.count(), found.undo.count()) / std::max(1U, threads);
+  return std::chrono::nanoseconds{sum_or_most(shared, found.largest.count())};
+}
+
 rehearsal_findings read_board(const rehearsal_board& board) {
   rehearsal_findings found;
   found.stage = stage_of(board.stage);
@@ -434,6 +446,7 @@ rehearsal_findings read_board(const rehearsal_board& board) {
     const auto& type = found.types.back();
     found.largest = std::max(found.largest, type.largest);
     found.total = std::chrono::nanoseconds{sum_or_most(found.total.count(), type.total.count())};
+    found.undo = std::chrono::nanoseconds{sum_or_most(found.undo.count(), type.undo.count())};
     found.memory_added = sum_or_most(found.memory_added, type.memory_added);
   }
   found.median = std::min(all.quantile(0.5), found.largest);

@@ -70,6 +70,7 @@ struct rehearsal_board {
     std::int64_t total_ns;
     std::int64_t largest_ns;
     std::int64_t largest_back_ns;
+    std::int64_t undo_ns;  ///< of archives beside, which mode atomic needs to go back and mode lazy does not
     std::uint64_t memory_samples;
     std::int64_t memory_sampled;  ///< bytes that so many servers had more afterwards
     std::int64_t memory_of_large;
@@ -129,7 +130,8 @@ struct rehearsed_type {
   std::chrono::nanoseconds largest{0};
   std::chrono::nanoseconds largest_back{0};
   std::chrono::nanoseconds total{0};
-  std::int64_t memory_added = 0;  ///< bytes, for all its servers; estimated from some
+  std::chrono::nanoseconds undo{0};  ///< beside: what mode atomic needs to go back
+  std::int64_t memory_added = 0;     ///< bytes, for all its servers; estimated from some
 };
 
 struct rehearsal_failure {
@@ -158,8 +160,13 @@ struct rehearsal_findings {
   std::chrono::nanoseconds p99{0};
   std::chrono::nanoseconds largest{0};
   std::chrono::nanoseconds total{0};
+  std::chrono::nanoseconds undo{0};
   std::int64_t memory_added = 0;
 };
+
+/// How long mode atomic would keep everything at rest for migrating: what all servers need, shared out among so many
+/// threads, and the largest, which may come last.
+[[nodiscard]] std::chrono::nanoseconds predict_rest(const rehearsal_findings&, unsigned threads) noexcept;
 
 /// Reads a board as if its writer meant ill.
 [[nodiscard]] rehearsal_findings read_board(const rehearsal_board&);

@@ -1,13 +1,10 @@
 #include "upgrade/transaction.hpp"
 
 #include "base/assert.hpp"
+#include "upgrade/transaction_attempt.hpp"
 
 #include <algorithm>
-#include <new>
-#include <optional>
-#include <system_error>
 #include <thread>
-#include <unordered_map>
 #include <utility>
 
 namespace molt::upgrade {
@@ -27,34 +24,6 @@ error busy() { return {reason::busy, "another upgrade, rollback or commit is und
 bool contains(const release_content& content, const loaded_plugin* plugin) {
   return std::any_of(content.plugins.begin(), content.plugins.end(),
                      [&](const auto& own) { return own.get() == plugin; });
-}
-
-/// The servers of one thread's part, with what undoes them.
-struct moved_part {
-  std::unordered_map<std::uint64_t, std::optional<release_image::move>> moves;
-};
-
-/// Room for the undo, before the server is touched; null when there is no memory.
-std::optional<release_image::move>* make_room(moved_part& part, molt_ref ref) noexcept {
-  try {
-    return &part.moves[ref.bits];
-  } catch (const std::bad_alloc&) {
-    return nullptr;
-  }
-}
-
-/// Runs work(0) to work(parts - 1), each once; with fewer threads where the system gives no more.
-void in_parallel(unsigned parts, const std::function<void(unsigned)>& work) {
-  std::vector<std::thread> threads;
-  threads.reserve(parts);
-  unsigned part = 1;
-  try {
-    for (; part < parts; ++part) threads.emplace_back(work, part);
-  } catch (const std::system_error&) {
-    for (; part < parts; ++part) work(part);
-  }
-  work(0);
-  for (auto& thread : threads) thread.join();
 }
 
 }  // namespace
@@ -91,18 +60,6 @@ migration::way report::way() const noexcept {
   for (const auto& type : types) most = std::max(most, type.way);
   return most;
 }
-
-/// What one operation carries along.
-struct switcher::attempt {
-  const upgrade::settings& settings;
-  release_content from;
-  release_content to;
-  direction going = direction::up;
-  std::shared_ptr<release_image> image;
-  upgrade::report report;
-  clock::time_point begun = clock::now();
-  bool switched = false;  // settings.switched was called and had no error
-};
 
 switcher::switcher(servers::runtime& runtime) : runtime_{runtime} {}
 switcher::~switcher() = default;
@@ -343,58 +300,6 @@ void switcher::resume_quarantined() {
   }
   for (const auto ref : all)
     if (auto resumed = runtime_.resume(ref); !resumed) continue;  // ended meanwhile
-}
-
-// ---- atomic
-
-void switcher::run_atomic(attempt& now) {
-  const auto asked = clock::now();
-  auto guard = runtime_.rest(now.settings.switch_timeout);
-  if (!guard) {
-    now.report.problems.push_back("the servers did not come to rest: " + guard.error().text());
-    return conclude(now, phase::rolled_back);
-  }
-  phase_.store(phase::migrating, std::memory_order_release);
-  std::optional<servers::runtime::rest_guard> rest{std::move(*guard)};
-  const auto parts = std::max(
-      1U, now.settings.atomic_threads != 0 ? now.settings.atomic_threads : std::thread::hardware_concurrency());
-  std::vector<moved_part> moved(parts);
-  std::atomic<bool> failed{false};
-  in_parallel(parts, [&](unsigned part) {
-    runtime_.for_each(*rest, part, parts, [&](servers::resting_server& server) {
-      if (failed.load(std::memory_order_relaxed)) return;
-      auto* const undo = make_room(moved[part], server.ref());
-      if (undo == nullptr || now.image->adopt_revertibly(server, *undo) == release_image::moved::failed)
-        failed.store(true, std::memory_order_relaxed);
-    });
-  });
-  now.report.servers_migrated = now.image->adopted();
-  if (!failed) {
-    make_current(now);
-    runtime_.switch_to(now.image);
-    rest.reset();
-    now.report.at_rest = clock::now() - asked;
-    moved.clear();  // the old states go while everything runs
-    if (!begin_in(now)) return roll_back(now);
-    return settle(now);
-  }
-  in_parallel(parts, [&](unsigned part) {
-    runtime_.for_each(*rest, part, parts, [&](servers::resting_server& server) {
-      const auto found = moved[part].moves.find(server.ref().bits);
-      if (found != moved[part].moves.end() && found->second) now.image->revert(server, *found->second);
-    });
-  });
-  rest.reset();
-  now.report.at_rest = clock::now() - asked;
-  {
-    // Some servers have had its types, which the runtime therefore keeps until they are retired.
-    const std::scoped_lock lock{mutex_};
-    left_.push_back(now.to);
-  }
-  now.report.servers_migrated = now.image->adopted();  // those not reverted: none
-  now.report.servers_failed = now.image->failed();
-  now.report.failures = now.image->failures();
-  conclude(now, now.image->lost() == 0 ? phase::rolled_back : phase::needs_attention);
 }
 
 // ---- the end of an operation

@@ -3,12 +3,13 @@
 //   phase        event                                  next             a message is begun by
 //   prepared     the plan has a problem                 refused          old code
 //   prepared     lazy: one store                        migrating        new code, each server migrated before it
-//   prepared     atomic: everything came to rest        migrating        none: all queue
+//   prepared     atomic: everything came to rest        migrating        none: all queue (transaction_atomic.cpp)
 //                not in time                            rolled_back      old code
 //   migrating    every server moved                     converting       new code
 //   converting   every entry of evolving containers is  done             new code, in slices between two messages
 //   converting   a hook threw, or cancelled             as migrating
-//   migrating    one failed, policy rollback            rolling_back     (atomic: everything reverted at rest)
+//   migrating    one failed, policy rollback            rolling_back     (atomic: everything reverted at rest; so
+//                                                                        too when switch_timeout has passed)
 //   migrating    one failed, policy quarantine          needs_attention  new code; the failed ones old code
 //   rolling_back every moved server is back             rolled_back      old code
 //   rolling_back a way back is missing, lossy or fails  needs_attention  as the report names them
@@ -47,8 +48,10 @@ enum class phase { idle, prepared, migrating, converting, rolling_back, done, ro
 struct settings {
   upgrade::mode mode = mode::lazy;
   failure_policy on_failure = failure_policy::rollback;
-  std::chrono::nanoseconds hook_timeout = std::chrono::seconds{5};    ///< per server, all its hooks
-  std::chrono::nanoseconds switch_timeout = std::chrono::seconds{5};  ///< atomic: to come to rest
+  std::chrono::nanoseconds hook_timeout = std::chrono::seconds{5};  ///< per server, all its hooks
+  /// Atomic: for coming to rest and migrating. When it has passed, all goes back at rest, after the hooks that run
+  /// then.
+  std::chrono::nanoseconds switch_timeout = std::chrono::seconds{5};
   bool one_way = false;
   std::vector<std::string> accept_loss;
   std::vector<std::string> types_in_use;  ///< beside those with living servers: supervised children, listeners
@@ -70,11 +73,15 @@ struct settings {
   std::function<result<void>()> switched;
   /// Called if `switched` had no error and everything goes back, before the store that does it: to end what was added.
   std::function<void()> going_back;
-  std::function<bool()> cancelled;  ///< asked now and then while migrating lazily; true: roll back
+  /// Asked now and then while migrating, by several threads at once; true: roll back.
+  std::function<bool()> cancelled;
   /// Before servers go down to a release that does not know their evolving containers: to convert the entries back in
   /// slices, while they answer. When it has passed, what is left is converted while each server's callers wait.
   std::chrono::nanoseconds convert_back_timeout = std::chrono::minutes{1};
 };
+
+/// How many threads mode atomic migrates with.
+[[nodiscard]] unsigned atomic_threads(const settings&) noexcept;
 
 struct report {
   phase result = phase::refused;  ///< done, rolled_back, refused or needs_attention
@@ -92,6 +99,7 @@ struct report {
   std::uint64_t entries_left = 0;  ///< of evolving containers, not converted: they are when touched
   std::chrono::nanoseconds total{0};
   std::chrono::nanoseconds at_rest{0};            ///< atomic: from asking everything to rest until it ran again
+  std::chrono::nanoseconds reverting{0};          ///< of which, going back
   std::chrono::nanoseconds largest_migration{0};  ///< of one server
 
   [[nodiscard]] migration::way way() const noexcept;  ///< the most expensive one used or tried

@@ -186,6 +186,26 @@ TEST_F(rehearsals, tell_what_an_upgrade_would_take_and_leave_everything_as_it_is
   EXPECT_EQ(loader::images().size(), images) << "the next release was loaded in the copy alone";
 }
 
+TEST_F(rehearsals, refuse_mode_atomic_where_it_would_rest_beyond_its_deadline) {
+  auto wanted = request(fixtures::counter_2_0_0);
+  const auto lazy = run(wanted);
+  EXPECT_TRUE(lazy.passed) << told(lazy);
+  EXPECT_EQ(lazy.predicted_rest, lazy.findings.total + lazy.findings.undo + lazy.findings.largest) << "on one thread";
+  wanted.mode = upgrade::mode::atomic;
+  wanted.switch_timeout = 1ns;
+  const auto refused = run(wanted);
+  EXPECT_FALSE(refused.passed);
+  EXPECT_EQ(refused.ended, rehearsal_end::finished);
+  EXPECT_THAT(refused.problems,
+              ElementsAre(AllOf(HasSubstr("mode atomic would keep everything at rest for about "),
+                                HasSubstr("switch_timeout_ms is "), HasSubstr("raise it under [upgrade]"))));
+  wanted.switch_timeout = 1h;
+  wanted.atomic_threads = 4;
+  const auto allowed = run(wanted);
+  EXPECT_TRUE(allowed.passed) << told(allowed);
+  EXPECT_LT(allowed.predicted_rest, allowed.findings.total + allowed.findings.undo + allowed.findings.largest);
+}
+
 TEST_F(rehearsals, name_the_server_whose_hook_throws) {
   const auto report = run(request(fixtures::counter_2_0_1_throwing));
   EXPECT_FALSE(report.passed);

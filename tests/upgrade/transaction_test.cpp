@@ -394,6 +394,91 @@ TEST_F(running_box, gives_up_when_the_servers_do_not_come_to_rest) {
   EXPECT_EQ(speaks.title(busy), " 1.0.0");
 }
 
+/// Ledgers that say in which version's code they answer, and how they were.
+class ledgers : public running_box {
+ protected:
+  void SetUp() override {
+    start(ledger_1);
+    for (int n = 0; n < 20; ++n)
+      all_.push_back(server("ledger.server", "l" + std::to_string(n), {{"title", std::to_string(n)}}));
+    for (const auto each : all_) before_.push_back(archive_of(runtime_, each));
+  }
+  void expect_as_before(const std::string& after) {
+    const auto speaks = speaking(ledger_1);
+    for (std::size_t n = 0; n < all_.size(); ++n) {
+      EXPECT_EQ(archive_of(runtime_, all_[n]), before_[n]) << "server " << n << after;
+      EXPECT_EQ(speaks.title(all_[n]), std::to_string(n) + " 1.0.0") << after;
+    }
+    EXPECT_EQ(switcher_->current().id, "ledger-1.0.0") << after;
+  }
+  static settings atomic(servers::arguments arguments) {
+    settings made;
+    made.mode = mode::atomic;
+    made.atomic_threads = 3;
+    made.arguments = std::move(arguments);
+    return made;
+  }
+
+  std::vector<molt_ref> all_;
+  std::vector<std::string> before_;
+};
+
+TEST_F(ledgers, go_back_when_the_deadline_passes_in_a_long_hook_of_any_of_them) {
+  for (const int k : {0, 7, 19}) {
+    auto hasty = atomic({{"fail", "slow"}, {"at", std::to_string(k)}, {"ms", "450"}});
+    hasty.switch_timeout = 400ms;
+    const auto done = upgrade(ledger_2, hasty);
+    ASSERT_EQ(done.result, phase::rolled_back) << told(done);
+    EXPECT_THAT(done.problems, ElementsAre(AllOf(HasSubstr("switch_timeout_ms = 400 passed when "),
+                                                 HasSubstr(" of 20 servers had migrated"), HasSubstr("Raise it"))));
+    EXPECT_THAT(done.failures, IsEmpty()) << "no hook failed";
+    EXPECT_EQ(done.servers_migrated, 0U);
+    EXPECT_GE(done.at_rest, 450ms);
+    EXPECT_LT(done.reverting, done.at_rest);
+    expect_as_before(", deadline in " + std::to_string(k));
+  }
+  EXPECT_EQ(upgrade(ledger_2, atomic({})).result, phase::done) << "and then it goes well";
+}
+
+TEST_F(ledgers, go_back_when_many_short_hooks_use_up_the_deadline) {
+  auto hasty = atomic({{"fail", "slow"}, {"ms", "50"}});
+  hasty.atomic_threads = 1;
+  hasty.switch_timeout = 500ms;  // of a second
+  const auto done = upgrade(ledger_2, hasty);
+  ASSERT_EQ(done.result, phase::rolled_back) << told(done);
+  EXPECT_THAT(done.problems, ElementsAre(HasSubstr("of 20 servers had migrated")));
+  expect_as_before("");
+}
+
+TEST_F(ledgers, go_back_when_the_upgrade_is_cancelled_at_rest) {
+  auto cancelling = atomic({});
+  std::atomic<int> asked{0};
+  cancelling.cancelled = [&] { return ++asked > 5; };
+  const auto done = upgrade(ledger_2, cancelling);
+  ASSERT_EQ(done.result, phase::rolled_back) << told(done);
+  EXPECT_THAT(done.problems, ElementsAre(HasSubstr("cancelled")));
+  expect_as_before("");
+}
+
+TEST_F(running_box, reverts_the_right_servers_among_others_that_have_ended) {
+  start(ledger_1);
+  std::vector<molt_ref> all;
+  for (int n = 0; n < 3000; ++n) all.push_back(server("ledger.server", "", {{"title", std::to_string(n)}}));
+  for (std::size_t n = 0; n < all.size(); n += 3) EXPECT_TRUE(runtime_.stop(all[n], "not needed"));
+  settings failing;
+  failing.mode = mode::atomic;
+  failing.arguments = {{"fail", "middle"}, {"at", "2999"}};
+  failing.atomic_threads = 2;
+  const auto done = upgrade(ledger_2, failing);
+  ASSERT_EQ(done.result, phase::rolled_back) << told(done);
+  EXPECT_EQ(done.servers_migrated, 0U);
+  const auto speaks = speaking(ledger_1);
+  for (std::size_t n = 1; n < all.size(); n += n % 3 == 1 ? 1 : 2) {
+    ASSERT_EQ(speaks.title(all[n]), std::to_string(n) + " 1.0.0");
+    ASSERT_EQ(speaks.sum(all[n]), 5050);
+  }
+}
+
 TEST_F(running_box, moves_all_or_none_wherever_the_failure_is) {
   start(ledger_1);
   std::vector<molt_ref> all;

@@ -7,6 +7,7 @@
 #include <molt/plugin.hpp>
 
 #include <chrono>
+#include <cstdlib>
 #include <map>
 #include <new>
 #include <numeric>
@@ -67,11 +68,14 @@ struct server : molt::server<state> {
 
 #if LEDGER >= 20
   /// Fails for the ledger whose title is the argument `at` (or for all): at the "begin", in the "middle", for want of
-  /// "memory".
+  /// "memory"; or takes `ms` first, "slow".
   static state code_change(v1::state&& old, const molt::change& change) {
     const std::string how{change.arguments().get("fail", "")};
     const std::string at{change.arguments().get("at", old.title)};
     const bool fails = at == old.title;
+    if (fails && how == "slow")
+      std::this_thread::sleep_for(
+          std::chrono::milliseconds{std::atoi(std::string{change.arguments().get("ms", "0")}.c_str())});
     if (fails && how == "begin") throw std::runtime_error{"failed at the beginning"};
     state made;
     for (auto& entry : old.entries) {

@@ -1,0 +1,227 @@
+// Mode atomic: everything comes to rest, every server migrates, and then all run on, or none has moved.
+//
+//   step       event                                               next
+//   resting    no handler runs any more                            moving
+//              switch_timeout passed                               as before: nothing had moved
+//   moving     every server moved, in time                         the switch: everything runs on the new release
+//              one failed, cancelled, or switch_timeout passed     reverting
+//   reverting  every server that had moved is back                 everything runs on the old release
+//
+// How long everything rests: at most switch_timeout, until the hooks that run when it passes have returned (they cannot
+// be interrupted; the time is looked at after each server), and for as long as reverting takes: destroying the new
+// states and, where a hook consumed the old one, making that again from its archive.
+#include "upgrade/transaction_attempt.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <new>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace molt::upgrade {
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+/// The servers are given out to the threads in parts of about so many: large ones are not all one thread's.
+constexpr std::size_t servers_in_part = 1024;
+constexpr std::size_t parts_max = 1U << 16U;
+
+std::string in_ms(std::chrono::nanoseconds time) {
+  return std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(time).count());
+}
+
+/// Servers are visited in the order of their slots (plugin/abi.h).
+std::uint32_t slot_of(molt_ref ref) noexcept { return static_cast<std::uint32_t>(ref.bits); }
+
+/// Runs work on so many threads; on fewer where the system gives no more.
+void on_threads(unsigned count, const std::function<void()>& work) {
+  std::vector<std::thread> threads;
+  threads.reserve(count);
+  try {
+    while (threads.size() + 1 < count) threads.emplace_back(work);
+  } catch (const std::system_error&) {
+    // the others do it all
+  }
+  work();
+  for (auto& thread : threads) thread.join();
+}
+
+/// What undoes the servers of one part, in the order in which they were visited.
+class moved_part {
+ public:
+  struct entry {
+    molt_ref ref{};
+    std::optional<release_image::move> undo;
+  };
+
+  /// Room for the undo, before the server is touched; null when there is no memory.
+  entry* make_room(molt_ref ref) noexcept {
+    try {
+      if (blocks_.empty() || blocks_.back().size() == block_size) {
+        blocks_.emplace_back();
+        blocks_.back().reserve(block_size);
+      }
+      return &blocks_.back().emplace_back(entry{ref, std::nullopt});
+    } catch (const std::bad_alloc&) {
+      return nullptr;
+    }
+  }
+  /// The room made last is not needed.
+  void take_back() noexcept { blocks_.back().pop_back(); }
+  /// Asked in the order in which room was made. Null: that server has not moved.
+  std::optional<release_image::move>* find(molt_ref ref) noexcept {
+    for (; next_ < size(); ++next_) {
+      entry& each = blocks_[next_ / block_size][next_ % block_size];
+      if (each.ref.bits == ref.bits) return each.undo ? &each.undo : nullptr;
+      if (slot_of(each.ref) >= slot_of(ref)) break;
+    }
+    return nullptr;
+  }
+
+ private:
+  static constexpr std::size_t block_size = 64;
+  [[nodiscard]] std::size_t size() const noexcept {
+    return blocks_.empty() ? 0 : (blocks_.size() - 1) * block_size + blocks_.back().size();
+  }
+
+  std::vector<std::vector<entry>> blocks_;  // each but the last is full; none grows beyond what it has reserved
+  std::size_t next_ = 0;
+};
+
+/// All servers, moved by several threads, all or none.
+class atomic_move {
+ public:
+  atomic_move(servers::runtime& runtime, const servers::runtime::rest_guard& rest, const release_image& image,
+              const settings& chosen, clock::time_point deadline)
+      : runtime_{runtime},
+        rest_{rest},
+        image_{image},
+        chosen_{chosen},
+        deadline_{deadline},
+        threads_{atomic_threads(chosen)},
+        parts_(std::clamp<std::size_t>(runtime.size() / servers_in_part, threads_, parts_max)) {}
+
+  /// False: one has failed, or it was stopped; then revert() is what is left to do.
+  bool run() {
+    in_parts([&](std::size_t part, servers::resting_server& server) { return move(parts_[part], server); });
+    return !stopped_;
+  }
+  void revert() {
+    in_parts([&](std::size_t part, servers::resting_server& server) {
+      if (auto* const undo = parts_[part].find(server.ref()); undo != nullptr) image_.revert(server, **undo);
+      return true;
+    });
+  }
+
+  [[nodiscard]] bool out_of_time() const noexcept { return late_; }
+  [[nodiscard]] bool cancelled() const noexcept { return cancelled_; }
+  [[nodiscard]] bool out_of_memory() const noexcept { return no_room_; }
+
+ private:
+  /// Visits every server; ends early when `visit` returns false.
+  template <class Visit>
+  void in_parts(const Visit& visit) {
+    std::atomic<std::size_t> next{0};
+    std::atomic<bool> over{false};
+    on_threads(threads_, [&] {
+      while (!over.load(std::memory_order_relaxed)) {
+        const auto part = next.fetch_add(1, std::memory_order_relaxed);
+        if (part >= parts_.size()) return;
+        runtime_.for_each(rest_, static_cast<unsigned>(part), static_cast<unsigned>(parts_.size()),
+                          [&](servers::resting_server& server) {
+                            if (!over.load(std::memory_order_relaxed) && !visit(part, server))
+                              over.store(true, std::memory_order_relaxed);
+                          });
+      }
+    });
+  }
+
+  bool move(moved_part& part, servers::resting_server& server) {
+    auto* const room = part.make_room(server.ref());
+    if (room == nullptr) no_room_ = true;
+    const auto done = room == nullptr ? release_image::moved::failed : image_.adopt_revertibly(server, room->undo);
+    if (done == release_image::moved::nothing_to_do) part.take_back();
+    if (clock::now() > deadline_) late_ = true;
+    if (chosen_.cancelled && chosen_.cancelled()) cancelled_ = true;
+    if (done != release_image::moved::failed && !late_ && !cancelled_) return true;
+    stopped_ = true;
+    return false;
+  }
+
+  servers::runtime& runtime_;
+  const servers::runtime::rest_guard& rest_;
+  const release_image& image_;
+  const settings& chosen_;
+  clock::time_point deadline_;
+  unsigned threads_;
+  std::vector<moved_part> parts_;
+  std::atomic<bool> stopped_{false};
+  std::atomic<bool> late_{false};
+  std::atomic<bool> cancelled_{false};
+  std::atomic<bool> no_room_{false};
+};
+
+}  // namespace
+
+unsigned atomic_threads(const settings& chosen) noexcept {
+  return std::max(1U, chosen.atomic_threads != 0 ? chosen.atomic_threads : std::thread::hardware_concurrency());
+}
+
+void switcher::run_atomic(attempt& now) {
+  const auto asked = clock::now();
+  auto guard = runtime_.rest(now.settings.switch_timeout);
+  if (!guard) {
+    now.report.problems.push_back("the servers did not come to rest: " + guard.error().text() +
+                                  "; switch_timeout_ms under [upgrade] bounds it, and mode lazy waits for nobody");
+    return conclude(now, phase::rolled_back);
+  }
+  const auto came_to_rest = clock::now() - asked;
+  phase_.store(phase::migrating, std::memory_order_release);
+  std::optional<servers::runtime::rest_guard> rest{std::move(*guard)};
+  std::optional<atomic_move> all{std::in_place, runtime_,     *rest,
+                                 *now.image,    now.settings, asked + now.settings.switch_timeout};
+  if (all->run()) {
+    make_current(now);
+    runtime_.switch_to(now.image);
+    rest.reset();
+    now.report.at_rest = clock::now() - asked;
+    now.report.servers_migrated = now.image->adopted();
+    all.reset();  // the old states go while everything runs
+    if (!begin_in(now)) return roll_back(now);
+    return settle(now);
+  }
+  const auto how_far = now.image->adopted();
+  const auto turned = clock::now();
+  phase_.store(phase::rolling_back, std::memory_order_release);
+  all->revert();
+  rest.reset();
+  now.report.at_rest = clock::now() - asked;
+  now.report.reverting = clock::now() - turned;
+  if (all->out_of_time())
+    now.report.problems.push_back("switch_timeout_ms = " + in_ms(now.settings.switch_timeout) + " passed when " +
+                                  std::to_string(how_far) + " of " + std::to_string(runtime_.size()) +
+                                  " servers had migrated, " + in_ms(came_to_rest) +
+                                  " ms of it gone until all were at rest; going back took " +
+                                  in_ms(now.report.reverting) + " ms. Raise it under [upgrade], or use mode lazy");
+  if (all->cancelled()) now.report.problems.emplace_back("cancelled while everything was at rest");
+  if (all->out_of_memory()) now.report.problems.emplace_back("no memory to note how a server goes back");
+  all.reset();
+  {
+    // Some servers have had its types, which the runtime therefore keeps until they are retired.
+    const std::scoped_lock lock{mutex_};
+    left_.push_back(now.to);
+  }
+  now.report.servers_migrated = now.image->adopted();  // those not reverted: none
+  now.report.servers_failed = now.image->failed();
+  now.report.failures = now.image->failures();
+  conclude(now, now.image->lost() == 0 ? phase::rolled_back : phase::needs_attention);
+}
+
+}  // namespace molt::upgrade
