@@ -180,6 +180,10 @@ result<report> switcher::move_to(release_content next, direction going, const se
     return std::move(now.report);
   }
   now.image = image_for(now.to, going, chosen, chosen.accept_loss);
+  {
+    const std::scoped_lock lock{mutex_};
+    moving_ = now.image;
+  }
   // Last, as callers undo it.
   if (going == direction::down) convert_entries_back(now.from, now.to, chosen.convert_back_timeout, chosen.cancelled);
   chosen.mode == mode::atomic ? run_atomic(now) : run_lazy(now);
@@ -329,6 +333,7 @@ void switcher::unmake_current(const attempt& now, std::shared_ptr<const release_
   }
   current_ = now.from;
   image_ = std::move(back);
+  moving_ = image_;
 }
 
 void switcher::conclude(attempt& now, phase result) {
@@ -342,6 +347,10 @@ void switcher::conclude(attempt& now, phase result) {
       report.notes.push_back(std::to_string(late) +
                              " servers took longer than the hook timeout and could not be undone: their hooks " +
                              "consume the old state and are noexcept");
+  }
+  {
+    const std::scoped_lock lock{mutex_};
+    moving_ = nullptr;
   }
   if (result == phase::done || result == phase::rolled_back) resume_quarantined();
   report.total = clock::now() - now.begun;
@@ -369,7 +378,8 @@ std::vector<release_content> switcher::parents() const {
 }
 
 std::uint64_t switcher::migrated_so_far() const {
-  const auto image = image_of_current();
+  const std::scoped_lock lock{mutex_};
+  const auto& image = moving_ != nullptr ? moving_ : image_;
   return image == nullptr ? 0 : image->adopted();
 }
 

@@ -192,7 +192,8 @@ class switcher {
   std::vector<release_content> parents_;
   std::vector<release_content> left_;  // neither current nor parent, perhaps still mapped
   std::shared_ptr<const release_image> image_;
-  std::vector<molt_ref> quarantined_;  // suspended by us
+  std::shared_ptr<const release_image> moving_;  // what servers go to, while they do
+  std::vector<molt_ref> quarantined_;            // suspended by us
 };
 
 }  // namespace molt::upgrade

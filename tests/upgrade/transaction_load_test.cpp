@@ -2,6 +2,8 @@
 #include "tests/upgrade/running_box.hpp"
 #include "upgrade/transaction.hpp"
 
+#include <malloc.h>
+
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -9,6 +11,8 @@
 #include <atomic>
 #include <cstdio>
 #include <fstream>
+#include <map>
+#include <mutex>
 #include <random>
 #include <thread>
 
@@ -21,14 +25,6 @@ unsigned seed_of_this_run() {
   const auto seed = std::random_device{}();
   std::printf("seed %u\n", seed);
   return seed;
-}
-
-std::size_t mapped_plugins() {
-  std::ifstream maps{"/proc/self/maps"};
-  std::size_t count = 0;
-  for (std::string line; std::getline(maps, line);)
-    if (line.find("counter") != std::string::npos || line.find("memfd") != std::string::npos) ++count;
-  return count;
 }
 
 std::size_t open_files() {
@@ -101,67 +97,220 @@ TEST_P(under_load, no_increment_is_lost_over_many_upgrades_and_rollbacks) {
   EXPECT_EQ(failed_calls_, 0);
 }
 
-/// After the store, no message is begun by old code; before it, none by new code.
-TEST_P(under_load, the_switch_is_one_moment) {
-  const auto seed = seed_of_this_run();
-  start(fixtures::counter_1_0_0);
-  const auto all = counters(100);
-  const auto speaks = speaking(fixtures::counter_1_0_0);
-  std::atomic<bool> about_to_switch{false};
-  std::atomic<bool> switched{false};
-  std::atomic<bool> stop{false};
-  std::atomic<int> too_early{0};
-  std::atomic<int> too_late{0};
-  std::vector<std::thread> callers;
-  for (unsigned n = 0; n < 3; ++n)
-    callers.emplace_back([&, n] {
-      std::mt19937 random{seed + n};
-      while (!stop.load()) {
-        const bool after = switched.load();
-        const auto version = speaks.version(all[random() % all.size()]);
-        const bool before = !about_to_switch.load();
-        if (after && version != "2.0.0") ++too_late;
-        if (before && version != "1.0.0") ++too_early;
-      }
-    });
-  std::this_thread::sleep_for(20ms);
-  const std::vector sources{switcher_->current()};
-  const auto image = release_image::make(load(fixtures::counter_2_0_0), sources, {});
-  about_to_switch = true;
-  runtime_.switch_to(image);
-  switched = true;
-  std::this_thread::sleep_for(50ms);
-  runtime_.sweep([] { return true; });
-  stop = true;
-  for (auto& caller : callers) caller.join();
-  EXPECT_EQ(too_early, 0);
-  EXPECT_EQ(too_late, 0);
-  EXPECT_EQ(image->failed(), 0U);
-  EXPECT_EQ(image->adopted(), 100U);
-}
+/// Callers who check each reply against what was known of the switch when they called.
+///
+/// Stores of the release are numbered; the code that answers between two of them is that of one version. What is known
+/// when a call begins: the highest store of which somebody has had notice, be it from the thread that upgrades or from
+/// a reply of the new version, whichever server gave it. What may have happened when it returns: every store that was
+/// announced by then. A reply of any version but those in between was begun by code that was not current.
+class stamped_replies {
+ public:
+  explicit stamped_replies(std::string first) { versions_.push_back(std::move(first)); }
 
-TEST_P(under_load, nothing_grows_over_a_hundred_upgrades) {
-  const auto seed = seed_of_this_run();
-  start(fixtures::counter_1_0_0);
-  const auto all = counters(50);
-  begin_adding(all, 2, seed, {speaking(fixtures::counter_1_0_0)});
-  settings chosen;
-  chosen.mode = GetParam();
-  chosen.collect_timeout = 2s;
-  std::size_t mapped = 0;
-  std::size_t open = 0;
-  for (int round = 0; round < 25 * stress; ++round) {
-    ASSERT_EQ(upgrade(fixtures::counter_2_0_0, chosen).result, phase::done);
-    ASSERT_EQ(rollback(chosen).result, phase::done);
-    if (round == 2) {
-      mapped = mapped_plugins();
-      open = open_files();
+  /// Before a store that may come, or may not.
+  void announce(const std::string& version) {
+    const std::scoped_lock lock{mutex_};
+    versions_.push_back(version);
+    announced_ = versions_.size() - 1;
+  }
+  /// The last store that was announced has happened.
+  void has_switched() { notice(announced_); }
+
+  void call(const client& speaks, molt_ref server) {
+    const auto known = noticed_.load();
+    const std::string version = speaks.version(server);
+    const auto possible = announced_.load();
+    ++replies_;
+    const std::scoped_lock lock{mutex_};
+    ++count_[version];
+    for (auto store = known; store <= possible; ++store)
+      if (versions_[store] == version) return notice(store);
+    if (wrong_.size() < 10)
+      wrong_.push_back("a reply of " + version + " between stores " + std::to_string(known) + " (" + versions_[known] +
+                       ") and " + std::to_string(possible));
+  }
+
+  /// Until so many more have come.
+  void await(std::uint64_t more) const {
+    const auto wanted = replies_ + more;
+    while (replies_ < wanted) std::this_thread::sleep_for(100us);
+  }
+  [[nodiscard]] std::vector<std::string> wrong() const {
+    const std::scoped_lock lock{mutex_};
+    return wrong_;
+  }
+  [[nodiscard]] std::uint64_t count(const std::string& version) {
+    const std::scoped_lock lock{mutex_};
+    return count_[version];
+  }
+
+ private:
+  void notice(std::size_t store) {
+    auto before = noticed_.load();
+    while (before < store && !noticed_.compare_exchange_weak(before, store)) {
     }
   }
-  EXPECT_LE(mapped_plugins(), mapped);
-  EXPECT_LE(open_files(), open);
+
+  mutable std::mutex mutex_;
+  std::vector<std::string> versions_;  // by store
+  std::vector<std::string> wrong_;
+  std::map<std::string, std::uint64_t> count_;
+  std::atomic<std::size_t> announced_{0};
+  std::atomic<std::size_t> noticed_{0};
+  std::atomic<std::uint64_t> replies_{0};
+};
+
+TEST_P(under_load, every_reply_comes_from_the_release_that_was_current_when_its_call_began) {
+  const auto seed = seed_of_this_run();
+  start(fixtures::counter_1_0_0);
+  const auto all = counters(2000);
+  const auto speaks = speaking(fixtures::counter_1_0_0);
+  stamped_replies replies{"1.0.0"};
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> callers;
+  for (unsigned n = 0; n < 4; ++n)
+    callers.emplace_back([&, n] {
+      std::mt19937 random{seed + n};
+      while (!stop) replies.call(speaks, all[random() % (random() % 2 == 0 ? 3 : all.size())]);  // three are busy
+    });
+  constexpr std::uint64_t some = 40;
+  bool cancel_midway = false;
+  settings chosen;
+  chosen.mode = GetParam();
+  chosen.sweep_rate_max = 40'000;
+  chosen.collect_timeout = 0ns;
+  chosen.before_switch = [&](const plan& planned) -> result<void> {
+    replies.await(some);
+    replies.announce(planned.going == direction::up ? "2.0.0" : "1.0.0");
+    replies.await(some);
+    return ok();
+  };
+  chosen.switched = [&]() -> result<void> {  // nothing has been swept yet; in mode atomic everything has moved
+    replies.has_switched();
+    replies.await(some);
+    return ok();
+  };
+  chosen.going_back = [&] {
+    replies.await(some);
+    replies.announce("1.0.0");
+  };
+  chosen.cancelled = [&] { return cancel_midway && switcher_->migrated_so_far() > all.size() / 3; };
+  for (int round = 0; round < 3 * stress; ++round) {
+    cancel_midway = round % 2 == 0;
+    const auto of_new_code = replies.count("2.0.0");
+    auto done = upgrade(fixtures::counter_2_0_0, chosen);
+    ASSERT_EQ(done.result, cancel_midway ? phase::rolled_back : phase::done) << told(done);
+    if (cancel_midway && GetParam() == mode::atomic) {
+      EXPECT_EQ(replies.count("2.0.0"), of_new_code) << "it has never been current";
+      replies.announce("1.0.0");
+    }
+    replies.has_switched();
+    replies.await(some);
+    if (cancel_midway) continue;
+    done = rollback(chosen);
+    ASSERT_EQ(done.result, phase::done) << told(done);
+    replies.has_switched();
+  }
+  stop = true;
+  for (auto& caller : callers) caller.join();
+  EXPECT_THAT(replies.wrong(), testing::IsEmpty());
+  EXPECT_GT(replies.count("1.0.0"), 0U);
+  EXPECT_GT(replies.count("2.0.0"), 0U);
+  for (std::size_t n = 0; n < all.size(); ++n) ASSERT_EQ(speaks.get(all[n]), static_cast<std::int64_t>(n));
+}
+
+struct held_by_process {
+  std::size_t heap = 0;
+  std::size_t mappings = 0;
+  std::size_t files = 0;
+};
+
+held_by_process held_now() {
+  const auto memory = ::mallinfo2();
+  std::ifstream maps{"/proc/self/maps"};
+  std::size_t lines = 0;
+  for (std::string line; std::getline(maps, line);) ++lines;
+  return {memory.uordblks + memory.hblkhd, lines, open_files()};
+}
+
+/// Counters, which are converted in place, and a log, which goes by archive.
+release_content both(const char* counter, const char* shared) {
+  auto made = load(counter);
+  made.plugins.push_back(load(shared).plugins.at(0));
+  return made;
+}
+
+TEST_P(under_load, a_hundred_upgrades_and_rollbacks_change_no_state_and_leave_nothing_behind) {
+  const auto seed = seed_of_this_run();
+  switcher_.emplace(runtime_);
+  switcher_->start(both(fixtures::counter_1_0_0, fixtures::shared_1_0_0));
+  const auto all = counters(50);
+  const auto log = server("shared.server", "log");
+  {
+    const auto writes = speaking(fixtures::shared_1_0_0);
+    for (const char* line : {"a line", "and another one that is longer"})
+      ASSERT_EQ(writes.call<std::uint64_t>(log, "append", std::string{line}).first, MOLT_OK);
+  }
+  std::vector<std::string> before;
+  for (std::size_t n = 25; n < 50; ++n) before.push_back(archive_of(runtime_, all[n]));
+  before.push_back(archive_of(runtime_, log));
+  const std::vector<molt_ref> busy{all.begin(), all.begin() + 25};  // the others rest
+  begin_adding(busy, 2, seed, {speaking(fixtures::counter_1_0_0)});
+  settings chosen;
+  chosen.mode = GetParam();
+  chosen.collect_timeout = 10s;
+  held_by_process early;
+  for (int round = 0; round < 25 * stress; ++round) {
+    auto done = switcher_->upgrade(both(fixtures::counter_2_0_0, fixtures::shared_1_1_0), chosen);
+    ASSERT_TRUE(done) << done.error().text();
+    ASSERT_EQ(done->result, phase::done) << told(*done);
+    ASSERT_EQ(done->servers_migrated, 51U);
+    done = switcher_->rollback(chosen);
+    ASSERT_TRUE(done) << done.error().text();
+    ASSERT_EQ(done->result, phase::done) << told(*done);
+    if (round == 10) early = held_now();
+  }
+  const auto late = held_now();
   stop_adding();
+  EXPECT_LE(late.files, early.files);
+  if (unloads) {  // a sanitizer has memory of its own, and keeps images
+    EXPECT_LE(late.mappings, early.mappings + 8) << "the heaps of threads come and go";
+    EXPECT_LE(late.heap, early.heap + (64U << 10U)) << "before: " << early.heap;
+  }
   EXPECT_EQ(failed_calls_, 0);
+  std::int64_t total = 0;
+  for (std::size_t n = 0; n < busy.size(); ++n) total += clients_[0].get(busy[n]) - static_cast<std::int64_t>(n);
+  EXPECT_EQ(total, added_) << "every write that was answered, and no other";
+  std::vector<std::string> after;
+  for (std::size_t n = 25; n < 50; ++n) after.push_back(archive_of(runtime_, all[n]));
+  after.push_back(archive_of(runtime_, log));
+  EXPECT_EQ(after, before) << "the states of those that nobody called, to the byte";
+}
+
+TEST_F(running_box, a_lazy_migration_that_is_cancelled_midway_goes_back_with_every_write) {
+  start(fixtures::counter_1_0_0);
+  const auto all = counters(2000);
+  const auto speaks = speaking(fixtures::counter_1_0_0);
+  settings chosen;
+  chosen.cancelled = [&] { return switcher_->migrated_so_far() > 700; };
+  chosen.switched = [&]() -> result<void> {  // these migrate by being called, wherever they stand
+    for (std::size_t n = 0; n < all.size(); n += 20) EXPECT_EQ(speaks.add(all[n], 5000), 5000 + static_cast<int>(n));
+    return ok();
+  };
+  chosen.sweep_rate_max = 100'000;
+  std::uint64_t new_ones = 0;
+  chosen.going_back = [&] {
+    for (std::size_t n = 0; n < all.size(); n += 20) new_ones += speaks.version(all[n]) == "2.0.0" ? 1 : 0;
+  };
+  const auto done = upgrade(fixtures::counter_2_0_0, chosen);
+  ASSERT_EQ(done.result, phase::rolled_back) << told(done);
+  EXPECT_EQ(new_ones, 100U) << "it was under way";
+  EXPECT_GE(done.servers_migrated, 700U);
+  EXPECT_LT(done.servers_migrated, 2000U) << "it was not at its end";
+  for (std::size_t n = 0; n < all.size(); ++n) {
+    ASSERT_EQ(speaks.version(all[n]), "1.0.0") << n;
+    ASSERT_EQ(speaks.get(all[n]), static_cast<std::int64_t>(n) + (n % 20 == 0 ? 5000 : 0)) << n;
+  }
 }
 
 TEST_F(running_box, the_background_migration_keeps_to_its_rate) {
