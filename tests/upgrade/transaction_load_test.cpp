@@ -173,7 +173,7 @@ TEST_P(under_load, every_reply_comes_from_the_release_that_was_current_when_its_
       std::mt19937 random{seed + n};
       while (!stop) replies.call(speaks, all[random() % (random() % 2 == 0 ? 3 : all.size())]);  // three are busy
     });
-  constexpr std::uint64_t some = 40;
+  constexpr std::uint64_t some = 20;
   bool cancel_midway = false;
   settings chosen;
   chosen.mode = GetParam();
