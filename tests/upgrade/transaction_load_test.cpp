@@ -181,7 +181,9 @@ TEST_P(under_load, every_reply_comes_from_the_release_that_was_current_when_its_
   chosen.collect_timeout = 0ns;
   chosen.before_switch = [&](const plan& planned) -> result<void> {
     replies.await(some);
-    replies.announce(planned.going == direction::up ? "2.0.0" : "1.0.0");
+    // Cancelled in mode atomic, it is never current: then no reply of it is right.
+    if (!cancel_midway || GetParam() == mode::lazy)
+      replies.announce(planned.going == direction::up ? "2.0.0" : "1.0.0");
     replies.await(some);
     return ok();
   };
@@ -197,13 +199,8 @@ TEST_P(under_load, every_reply_comes_from_the_release_that_was_current_when_its_
   chosen.cancelled = [&] { return cancel_midway && switcher_->migrated_so_far() > all.size() / 3; };
   for (int round = 0; round < 3 * stress; ++round) {
     cancel_midway = round % 2 == 0;
-    const auto of_new_code = replies.count("2.0.0");
     auto done = upgrade(fixtures::counter_2_0_0, chosen);
     ASSERT_EQ(done.result, cancel_midway ? phase::rolled_back : phase::done) << told(done);
-    if (cancel_midway && GetParam() == mode::atomic) {
-      EXPECT_EQ(replies.count("2.0.0"), of_new_code) << "it has never been current";
-      replies.announce("1.0.0");
-    }
     replies.has_switched();
     replies.await(some);
     if (cancel_midway) continue;
