@@ -230,7 +230,13 @@ struct engine {
   std::size_t sweep(const std::function<bool()>& keep_going);
   void tend(const std::function<bool(const server_type&)>& wanted, const std::function<tending(resting_server&)>& look,
             const std::function<bool()>& keep_going, unsigned callers_share);  // engine_tend.cpp
-  tending tend_one(thread_record&, molt_ref, unsigned& vain, const std::function<tending(resting_server&)>& look);
+  struct tended {
+    molt_ref ref;
+    unsigned vain = 0;          // looks that found it held
+    std::uint64_t handled = 0;  // messages, when it was last held here
+    bool called = true;         // since then
+  };
+  tending tend_one(thread_record&, tended&, const std::function<tending(resting_server&)>& look);
   bool offer(thread_record&, cell&, std::size_t& offered);
   void put_back_suspended(cell&);
   std::vector<switch_entry*> old_releases();

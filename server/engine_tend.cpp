@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace molt::servers {
@@ -44,10 +45,6 @@ void engine::tend(const std::function<bool(const server_type&)>& wanted,
                   const std::function<tending(resting_server&)>& look, const std::function<bool()>& keep_going,
                   unsigned callers_share) {
   thread_record& me = this_thread();
-  struct tended {
-    molt_ref ref;
-    unsigned vain;
-  };
   std::vector<tended> open;
   {
     const activity here{*this, me};  // types live as long
@@ -55,7 +52,7 @@ void engine::tend(const std::function<bool(const server_type&)>& wanted,
       const cell& each = registry_.at(slot);
       const auto now = word::now(each.word.load(std::memory_order_acquire));
       const server_type* const type = each.type.load(std::memory_order_acquire);
-      if (now != condition::free && type != nullptr && wanted(*type)) open.push_back({ref_of(each), 0});
+      if (now != condition::free && type != nullptr && wanted(*type)) open.push_back({ref_of(each)});
     }
   }
   breath between;
@@ -65,9 +62,11 @@ void engine::tend(const std::function<bool(const server_type&)>& wanted,
       for (auto answer = tending::again; answer != tending::done;) {
         if (keep_going && !keep_going()) return;
         const auto begun = steady_ns();
-        answer = tend_one(me, open[at].ref, open[at].vain, look);
+        answer = tend_one(me, open[at], look);
         const auto took = std::min(steady_ns() - begun, busy_timeout_ns);
-        between.let_callers_in(answer == tending::insist ? 0 : took * callers_share / 100);
+        // Nobody called: who does now waits in the mailbox for the end of a slice.
+        const bool alone = answer == tending::insist || (open[at].vain == 0 && !open[at].called);
+        between.let_callers_in(alone ? 0 : took * callers_share / 100);
         if (answer == tending::done || open[at].vain == 0) continue;
         open[kept++] = open[at];  // it was busy: the next one first
         break;
@@ -77,8 +76,8 @@ void engine::tend(const std::function<bool(const server_type&)>& wanted,
   }
 }
 
-tending engine::tend_one(thread_record& me, molt_ref ref, unsigned& vain,
-                         const std::function<tending(resting_server&)>& look) {
+tending engine::tend_one(thread_record& me, tended& one, const std::function<tending(resting_server&)>& look) {
+  const molt_ref ref = one.ref;
   const activity here{*this, me};
   cell* const held = find(ref);
   if (held == nullptr) return tending::done;
@@ -88,11 +87,13 @@ tending engine::tend_one(thread_record& me, molt_ref ref, unsigned& vain,
     status = try_acquire(me, *held, generation_of(ref), suspended);
     if (status == MOLT_TIMEOUT) fence::spin_pause();
   }
-  if (status == MOLT_TIMEOUT && ++vain == vain_looks_max)
+  if (status == MOLT_TIMEOUT && ++one.vain == vain_looks_max)
     status = acquire(me, *held, generation_of(ref), steady_ns() + busy_timeout_ns, suspended);
   if (status == MOLT_NO_SUCH_SERVER) return tending::done;
   if (status != MOLT_OK) return tending::again;
-  vain = 0;
+  one.vain = 0;
+  const auto handled = held->handled.load(std::memory_order_relaxed);
+  one.called = std::exchange(one.handled, handled) != handled;
   adopt_if_behind(*held);
   resting_server resting{*this, *held};
   const auto answer = look(resting);

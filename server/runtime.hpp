@@ -151,9 +151,9 @@ class runtime {
   /// Shows `look` each server whose type `wanted` takes, held by this thread between two of its messages, one server
   /// after the other, each until it has answered `done`. What it does there should take some microseconds: for as long
   /// callers wait; those that have queued are then answered on this thread, and the others are let in for
-  /// `callers_share` percent of that. Ends early when `keep_going` returns false. The server is brought to the current
-  /// release first; one that handles a message for long is left for the next round, one that is suspended stays so.
-  /// `look` must not throw.
+  /// `callers_share` percent of that, if there have been any. Ends early when `keep_going` returns false. The server is
+  /// brought to the current release first; one that handles a message for long is left for the next round, one that is
+  /// suspended stays so. `look` must not throw.
   void tend(const std::function<bool(const server_type&)>& wanted, const std::function<tending(resting_server&)>& look,
             const std::function<bool()>& keep_going, unsigned callers_share = 100);
 
