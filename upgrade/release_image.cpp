@@ -191,7 +191,9 @@ void release_image::adopt(servers::resting_server& server) const noexcept {
   if (bound->leaving || bound->to == &type) return;
   auto done = move_state(server, *bound, false);
   if (!done) return;
-  if (done->elapsed() <= destroy_at_once_max) return;  // destroys the old state
+  // Evolving containers keep their parts until the end: they take long to destroy, though not to leave.
+  const bool large = done->elapsed() > destroy_at_once_max || type.abi().evolve != nullptr;
+  if (!large) return;  // destroys the old state
   try {
     const std::scoped_lock lock{mutex_};
     graves_.push_back(std::move(*done));
