@@ -157,7 +157,7 @@ class evolving_map {
 
   /// The old container, with every entry converted back. Throws not_converted, and then everything is still here.
   [[nodiscard]] Old devolved() && {
-    while (!now_.empty()) convert_back(now_.begin());
+    devolve();
     return std::move(before_);
   }
   /// The converted entries, all of them. Throws not_converted, and then everything is still here.
@@ -294,6 +294,10 @@ class evolving_map {
     if (now_.empty()) return false;
     convert_back(now_.begin());
     return !now_.empty();
+  }
+  /// Everything down: for hooks that go back with several containers, of which none may be taken before all are ready.
+  void devolve() {
+    while (devolve_one()) continue;
   }
   static constexpr bool devolves = hooks::down::exists;
   [[nodiscard]] std::size_t converted() const noexcept { return now_.size(); }

@@ -73,9 +73,14 @@ class evolving_set {
   evolving_set(Old&& before) noexcept(std::is_nothrow_move_constructible_v<Old>)  // NOLINT: converts on purpose
       : before_{std::move(before)} {}
 
+  /// Takes over elements that are converted already, in constant time.
+  evolving_set(now_set&& now) noexcept(  // NOLINT: converts on purpose
+      std::is_nothrow_move_constructible_v<now_set>&& std::is_nothrow_default_constructible_v<Old>)
+      : now_{std::move(now)} {}
+
   /// The old set, with every element converted back. Throws not_converted, and then everything is still here.
   [[nodiscard]] Old devolved() && {
-    while (devolve_one()) continue;
+    devolve();
     return std::move(before_);
   }
   /// The converted elements, all of them. Throws not_converted, and then everything is still here.
@@ -155,6 +160,10 @@ class evolving_set {
     if (!fresh) throw not_converted{"two elements become equal on the way back"};
     now_.erase(New(key));
     return !now_.empty();
+  }
+  /// Everything down: for hooks that go back with several containers, of which none may be taken before all are ready.
+  void devolve() {
+    while (devolve_one()) continue;
   }
   static constexpr bool devolves = true;
   [[nodiscard]] std::size_t converted() const noexcept { return now_.size(); }

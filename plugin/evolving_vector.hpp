@@ -76,6 +76,10 @@ class evolving_vector {
   evolving_vector() = default;
   /// Takes over the old vector, in constant time.
   evolving_vector(Old&& before) noexcept : before_{std::move(before)} {}  // NOLINT: converts on purpose
+  /// Takes over elements that are converted already, in constant time.
+  evolving_vector(steady_vector<New>&& now) noexcept : converted_{now.size()} {  // NOLINT: converts on purpose
+    now_ = std::move(now).taken();
+  }
   evolving_vector(evolving_vector&& other) noexcept
       : now_{std::move(other.now_)}, before_{std::move(other.before_)}, converted_{std::exchange(other.converted_, 0)} {
     other.now_.clear();
@@ -101,7 +105,7 @@ class evolving_vector {
 
   /// The old vector, with every element converted back. Throws not_converted, and then everything is still here.
   [[nodiscard]] Old devolved() && {
-    while (devolve_one()) continue;
+    devolve();
     now_.clear();
     return std::move(before_);
   }
@@ -237,6 +241,10 @@ class evolving_vector {
     while (now_[next_down_] == nullptr) ++next_down_;
     convert_back(next_down_++);
     return converted_ != 0;
+  }
+  /// Everything down: for hooks that go back with several containers, of which none may be taken before all are ready.
+  void devolve() {
+    while (devolve_one()) continue;
   }
   static constexpr bool devolves = hooks::down::exists;
   [[nodiscard]] std::size_t converted() const noexcept { return converted_; }

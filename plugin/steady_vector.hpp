@@ -98,6 +98,8 @@ class steady_vector {
     return *this;
   }
   ~steady_vector() = default;
+  /// All but the last are full.
+  [[nodiscard]] runs taken() && noexcept { return std::exchange(runs_, {}); }
 
   [[nodiscard]] std::size_t size() const noexcept {
     return runs_.empty() ? 0 : (runs_.size() - 1) * run_size + runs_.back()->size();

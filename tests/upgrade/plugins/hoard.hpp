@@ -1,8 +1,10 @@
-// A hoard: a server with many entries, which change with each version.
+// A hoard: a server with many entries, which change with each version. Hits are counted by entry and by hour, and which
+// entries had any stands in a set.
 //
-//   1.0.0   hits and name, in an ordinary map
-//   2.0.0   and a quota, through an evolving map; the entry named "bad" cannot be converted
-//   3.0.0   and a tag, through an evolving map of the evolving map
+//   1.0.0   hits and name, in an ordinary map, vector and set
+//   2.0.0   and a quota, through an evolving map; the entry named "bad" cannot be converted. Hours and set are evolving
+//   too 3.0.0   and a tag, through an evolving map of the evolving map; hours evolve once more, the set stays as it
+//   became
 #include <molt/plugin.hpp>
 
 #include <stdexcept>
@@ -15,8 +17,32 @@ namespace hoard {
 
 #if HOARD == 1
 using v1::entry;
+using v1::hour;
 using v1::state;
+using seen_id = std::uint64_t;
 #else
+namespace v2 {
+struct hour {
+  std::int64_t hits = 0;
+  std::int64_t most = 0;
+  static hour evolve(const v1::hour& old) noexcept { return {old.hits, old.hits}; }
+  static v1::hour devolve(const hour& now) noexcept { return {now.hits}; }
+};
+struct seen_id {
+  std::uint64_t id = 0;
+  static seen_id evolve(const std::uint64_t& old) noexcept { return {old}; }
+  static std::uint64_t devolve(const seen_id& now) noexcept { return now.id; }
+  friend bool operator==(const seen_id&, const seen_id&) = default;
+};
+}  // namespace v2
+}  // namespace hoard
+
+template <>
+struct std::hash<hoard::v2::seen_id> {
+  std::size_t operator()(const hoard::v2::seen_id& of) const noexcept { return of.id; }
+};
+
+namespace hoard {
 namespace v2 {
 struct entry {
   std::int64_t hits = 0;
@@ -32,12 +58,23 @@ struct entry {
 struct state {
   std::string title;
   molt::evolving_map<std::uint64_t, entry, decltype(v1::state::live)> live;
+  molt::evolving_vector<hour, decltype(v1::state::hours)> hours = std::vector<v1::hour>(1000);
+  molt::evolving_set<seen_id, decltype(v1::state::seen)> seen;
 };
 }  // namespace v2
+using v2::seen_id;
 #if HOARD == 2
 using v2::entry;
+using v2::hour;
 using v2::state;
 #else
+struct hour {
+  std::int64_t hits = 0;
+  std::string label;
+  std::int64_t most = 0;
+  static hour evolve(v2::hour&& old) noexcept { return {old.hits, "an hour", old.most}; }
+  static v2::hour devolve(hour&& now) noexcept { return {now.hits, now.most}; }
+};
 struct entry {
   std::int64_t hits = 0;
   std::string tag;
@@ -51,6 +88,8 @@ struct entry {
 struct state {
   std::string title;
   molt::evolving_map<std::uint64_t, entry, decltype(v2::state::live)> live;
+  molt::evolving_vector<hour, molt::steady_vector<v2::hour> > hours;
+  molt::steady_set<seen_id> seen;
 };
 #endif
 #endif
@@ -77,10 +116,21 @@ struct server : molt::server<state> {
     if (given.find("bad")) made.live[given.number<std::uint64_t>("bad", 0)].name = "bad";
     return made;
   }
-  std::int64_t handle_call(molt::context&, const touch& message) { return ++self().live[message.id].hits; }
+  std::int64_t handle_call(molt::context&, const touch& message) {
+    auto& entry = self().live[message.id];  // first: it may not be convertible
+    ++self().hours[message.id % self().hours.size()].hits;
+    self().seen.insert(seen_id{message.id});
+    return ++entry.hits;
+  }
   std::int64_t handle_call(molt::context&, const sum&) {
     std::int64_t total = 0;
-    for (const auto& [id, each] : self().live) total += each.hits;
+    std::int64_t by_hour = 0;
+    for (const auto& [id, each] : self().live) {
+      total += each.hits;
+      if (self().seen.contains(seen_id{id}) != (each.hits > 0)) throw std::runtime_error{"seen is wrong"};
+    }
+    for (const auto& each : self().hours) by_hour += each.hits;
+    if (by_hour != total) throw std::runtime_error{"the hours are wrong"};
     return total;
   }
   std::uint64_t handle_call(molt::context&, const left&) {
@@ -92,16 +142,26 @@ struct server : molt::server<state> {
   }
 
 #if HOARD == 2
-  static state code_change(v1::state&& old) noexcept { return {std::move(old.title), std::move(old.live)}; }
+  static state code_change(v1::state&& old) noexcept {
+    return {std::move(old.title), std::move(old.live), std::move(old.hours), std::move(old.seen)};
+  }
   static v1::state code_change_down(state& now) {
-    auto live = std::move(now.live).devolved();
-    return {std::move(now.title), std::move(live)};
+    now.live.devolve();
+    now.hours.devolve();
+    now.seen.devolve();
+    return {std::move(now.title), std::move(now.live).devolved(), std::move(now.hours).devolved(),
+            std::move(now.seen).devolved()};
   }
 #elif HOARD == 3
-  static state code_change(v2::state&& old) noexcept { return {std::move(old.title), std::move(old.live)}; }
+  static state code_change(v2::state& old) {
+    old.hours.finish();
+    old.seen.finish();
+    return {std::move(old.title), std::move(old.live), std::move(old.hours).finished(), std::move(old.seen).finished()};
+  }
   static v2::state code_change_down(state& now) {
-    auto live = std::move(now.live).devolved();
-    return {std::move(now.title), std::move(live)};
+    now.live.devolve();
+    now.hours.devolve();
+    return {std::move(now.title), std::move(now.live).devolved(), std::move(now.hours).devolved(), std::move(now.seen)};
   }
 #endif
 };
