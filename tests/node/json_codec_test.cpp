@@ -1,6 +1,9 @@
 #include "node/json_codec.hpp"
 
 #include "plugin/archive.hpp"
+#include "plugin/evolving_map.hpp"
+#include "plugin/evolving_set.hpp"
+#include "plugin/evolving_vector.hpp"
 #include "plugin/schema.hpp"
 #include "plugin/storage.hpp"
 #include "state_migration/archive_buffer.hpp"
@@ -57,6 +60,18 @@ struct holder {
   std::array<std::int16_t, 3> three{};
   std::set<std::string> names;
   std::chrono::milliseconds since{};
+};
+struct mark {
+  std::int64_t at = 0;
+  std::int64_t weight = 0;
+  static mark evolve(const std::int64_t& old) noexcept { return {old, 1}; }
+  static std::int64_t devolve(const mark& now) noexcept { return now.at; }
+  friend auto operator<=>(const mark&, const mark&) = default;
+};
+struct evolving {
+  molt::evolving_map<std::string, mark, std::map<std::string, std::int64_t>> map;
+  molt::evolving_set<mark, std::set<std::int64_t>> set;
+  molt::evolving_vector<mark, std::vector<std::int64_t>> vector;
 };
 struct tree {
   std::string name;
@@ -151,6 +166,14 @@ TEST(json_codec, carries_containers) {
       R"("perhaps":{"x":5,"y":6},"owned":"mine","either":{"alternative":1,"value":"s"},"both":[true,"t"],"three":[1,2,3],)"
       R"("names":["n1","n2"],"since":1500})";
   EXPECT_EQ(there_and_back<json_types::holder>(text), json::serialize(*parse_json(text)));
+}
+
+TEST(json_codec, carries_both_parts_of_evolving_containers) {
+  const std::string text = R"({"map":[{"a":{"at":1,"weight":1}},{"b":2}],"set":[[{"at":1,"weight":1}],[2,3]],)"
+                           R"("vector":[[[{"at":1,"weight":1},{"at":2,"weight":1}]],[0,0]]})";
+  EXPECT_EQ(there_and_back<json_types::evolving>(text), text);
+  const std::string twice = R"({"map":[{"a":{"at":1,"weight":1}},{"a":2}],"set":[[],[]],"vector":[[],[]]})";
+  EXPECT_THAT(there_and_back<json_types::evolving>(twice), HasSubstr("a key stands twice"));
 }
 
 TEST(json_codec, carries_what_is_empty) {
