@@ -1,18 +1,26 @@
-# molt_add_plugin(name VERSION v SOURCES ...)
+# molt_add_plugin(name VERSION v SOURCES ... [REPLACES older...] [ONE_WAY] [TARGET name] [OUTPUT_DIRECTORY folder])
 #
 # A plugin lib<name>-<v>.so that can be replaced in a running process: hidden visibility and a version script leave one
 # exported symbol; -fno-gnu-unique and the local scope keep two versions' statics apart; a build ID names the image;
 # -z now binds everything at load. What the inspector would refuse is an error when building, where the compiler can tell.
+#
+# REPLACES names the versions that may still run when this one comes: files (libcounter-1.0.0.so, as it was released) or
+# targets. The build then fails, with what to write, where a state or message has changed and no hook leads from each of them
+# to the new version, or none leads back and ONE_WAY is not given. It is what `molt gate` says, and what `molt plan` would.
 set(MOLT_PLUGIN_VERSION_SCRIPT "${CMAKE_CURRENT_LIST_DIR}/plugin.map")
 
 function(molt_add_plugin name)
-  cmake_parse_arguments(PARSE_ARGV 1 plugin "" "VERSION;TARGET;OUTPUT_DIRECTORY" "SOURCES")
+  cmake_parse_arguments(PARSE_ARGV 1 plugin "ONE_WAY" "VERSION;TARGET;OUTPUT_DIRECTORY" "SOURCES;REPLACES")
   if(NOT plugin_VERSION OR NOT plugin_SOURCES)
     message(FATAL_ERROR "molt_add_plugin(${name}): say VERSION and SOURCES, e.g. "
                         "molt_add_plugin(${name} VERSION 1.0.0 SOURCES ${name}.cpp)")
   endif()
   if(plugin_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "molt_add_plugin(${name}): unknown arguments: ${plugin_UNPARSED_ARGUMENTS}")
+  endif()
+  if(plugin_ONE_WAY AND NOT plugin_REPLACES)
+    message(FATAL_ERROR "molt_add_plugin(${name}): ONE_WAY says that no hook leads back to what REPLACES names: name it, or "
+                        "leave ONE_WAY out")
   endif()
   set(target ${plugin_TARGET})
   if(NOT target)
@@ -37,4 +45,35 @@ function(molt_add_plugin name)
   if(plugin_OUTPUT_DIRECTORY)
     set_target_properties(${target} PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${plugin_OUTPUT_DIRECTORY}")
   endif()
+  if(plugin_REPLACES)
+    molt_gate_plugin(${target} "${plugin_ONE_WAY}" ${plugin_REPLACES})
+  endif()
+endfunction()
+
+# Of molt_add_plugin: fails the build of `target` where it cannot replace one of the files or targets that follow.
+function(molt_gate_plugin target one_way)
+  if(TARGET molt)  # molt's own tree
+    set(program "$<TARGET_FILE:molt>")
+    add_dependencies(${target} molt)
+  elseif(MOLT_PROGRAM AND EXISTS "${MOLT_PROGRAM}")
+    set(program "${MOLT_PROGRAM}")
+  else()
+    message(FATAL_ERROR "molt_add_plugin(${target}): REPLACES asks the program molt, which is not at \"${MOLT_PROGRAM}\": "
+                        "install it, or set MOLT_PROGRAM to where it is")
+  endif()
+  set(replaced "")
+  foreach(older IN LISTS ARGN)
+    if(TARGET ${older})
+      add_dependencies(${target} ${older})
+      set(older "$<TARGET_FILE:${older}>")
+    else()
+      cmake_path(ABSOLUTE_PATH older BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}" NORMALIZE)
+    endif()
+    list(APPEND replaced "${older}")
+  endforeach()
+  # Built anew, and so checked anew, when one of them changes.
+  set_property(TARGET ${target} APPEND PROPERTY LINK_DEPENDS "${replaced}")
+  add_custom_command(TARGET ${target} POST_BUILD
+    COMMAND "${program}" gate "$<TARGET_FILE:${target}>" ${replaced} $<$<BOOL:${one_way}>:--one-way>
+    COMMAND_EXPAND_LISTS VERBATIM)
 endfunction()

@@ -18,7 +18,7 @@ install(TARGETS ${molt_layer_targets} EXPORT molt
 install(EXPORT molt NAMESPACE molt:: FILE moltTargets.cmake DESTINATION "${molt_config_folder}")
 
 configure_package_config_file(cmake/moltConfig.cmake.in "${PROJECT_BINARY_DIR}/moltConfig.cmake"
-                              INSTALL_DESTINATION "${molt_config_folder}")
+                              INSTALL_DESTINATION "${molt_config_folder}" PATH_VARS CMAKE_INSTALL_BINDIR)
 # Before 1.0 each minor version may break its users.
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/moltConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
 install(FILES "${PROJECT_BINARY_DIR}/moltConfig.cmake" "${PROJECT_BINARY_DIR}/moltConfigVersion.cmake"

@@ -1,5 +1,6 @@
 #include "loader/plugin_report.hpp"
 
+#include "loader/plugin_advice.hpp"
 #include "plugin/abi.h"
 #include "plugin/schema_text.hpp"
 
@@ -84,6 +85,7 @@ class comparison {
     if (older_.abi_version != newer_.abi_version)
       found_.remarks.push_back("plugin ABI version " + std::to_string(older_.abi_version) + " became " +
                                std::to_string(newer_.abi_version));
+    found_.unversioned = unversioned_changes(older_, newer_);
     for (const auto& type : older_.server_types)
       if (newer_.find_server_type(type.name) == nullptr) found_.removed_types.push_back(type.name);
     for (const auto& type : newer_.server_types) {
@@ -146,13 +148,18 @@ class comparison {
     change.what = std::move(what);
     change.lines = describe_difference(old.text, now.text, path);
     if (change.lines.empty()) change.lines.push_back(path + ": the same structure under another toolchain");
-    auto up = find_coverage(along, old, now);
-    along.down = true;
-    auto down = find_coverage(along, now, old);
-    // Replies travel the other way: once the newer version answers, its replies go to callers of the older one.
+    missing_hook hook{"code_change", along.type.name, &older_, &newer_, &old, &now};
+    if (!along.message.empty()) hook.function = "message_change";
     const bool replies = &along.edges == &newer_.reply_edges;
-    change.up = replies ? down : std::move(up);
-    change.down = replies ? std::move(up) : std::move(down);
+    if (replies) hook.function = "reply_change";
+    auto up = find_coverage(along, old, now);
+    if (!up.covered) up.to_write = hook_to_write(hook);
+    along.down = hook.down = true;
+    auto down = find_coverage(along, now, old);
+    if (!down.covered) down.to_write = hook_to_write(hook);
+    // Replies travel the other way: once the newer version answers, its replies go to callers of the older one.
+    change.up = replies ? down : up;
+    change.down = replies ? up : down;
     found_.changes.push_back(std::move(change));
   }
 
@@ -163,7 +170,7 @@ class comparison {
 
 std::string describe_coverage(std::string_view direction, const coverage& way) {
   std::string out = "    " + std::string{direction} + ": ";
-  if (!way.covered) return out + "no hook leads there\n";
+  if (!way.covered) return out + "no hook leads there" + (way.to_write.empty() ? "" : ": " + way.to_write) + '\n';
   out += way.steps.empty() ? "nothing to do" : joined(way.steps, ", then ");
   if (!way.losses.empty()) out += "; loses " + joined(way.losses, ", ");
   return out + '\n';
@@ -205,13 +212,14 @@ void describe_plugin(std::string& out, const plugin_description& plugin) {
 }  // namespace
 
 bool plugin_difference::empty() const noexcept {
-  return remarks.empty() && added_types.empty() && removed_types.empty() && added_messages.empty() &&
-         removed_messages.empty() && changes.empty();
+  return remarks.empty() && unversioned.empty() && added_types.empty() && removed_types.empty() &&
+         added_messages.empty() && removed_messages.empty() && changes.empty();
 }
 
 bool plugin_difference::covered() const noexcept {
-  return std::all_of(changes.begin(), changes.end(),
-                     [](const schema_change& change) { return change.up.covered && change.down.covered; });
+  return unversioned.empty() && std::all_of(changes.begin(), changes.end(), [](const schema_change& change) {
+           return change.up.covered && change.down.covered;
+         });
 }
 
 plugin_difference compare(const plugin_description& older, const plugin_description& newer) {
@@ -236,6 +244,7 @@ std::string describe(const inspection& seen) {
 std::string describe(const plugin_difference& found) {
   std::string out = found.older + " -> " + found.newer + "\n";
   for (const auto& remark : found.remarks) out += "  " + remark + "\n";
+  for (const auto& change : found.unversioned) out += "  " + change + "\n";
   const auto list = [&out](std::string_view what, const std::vector<std::string>& names) {
     for (const auto& name : names) out += "  " + std::string{what} + ' ' + name + '\n';
   };

@@ -14,6 +14,7 @@ struct coverage {
   bool covered = false;
   std::vector<std::string> steps;   ///< "v1::state -> state"; empty if nothing has to be done
   std::vector<std::string> losses;  ///< the names an operator must accept
+  std::string to_write;             ///< if not covered: "write static state code_change(v1::state&&) in ..."
 };
 
 /// What happened to a state or message of one server type. `lines` are the differences in words.
@@ -28,7 +29,8 @@ struct schema_change {
 struct plugin_difference {
   std::string older;  ///< "counter 1.0.0"
   std::string newer;
-  std::vector<std::string> remarks;  ///< other name, toolchain, ABI version
+  std::vector<std::string> remarks;      ///< other name, toolchain, ABI version
+  std::vector<std::string> unversioned;  ///< what changed although the version did not, each one sentence
   std::vector<std::string> added_types;
   std::vector<std::string> removed_types;
   std::vector<std::string> added_messages;  ///< "counter.server reset"
@@ -36,7 +38,7 @@ struct plugin_difference {
   std::vector<schema_change> changes;
 
   [[nodiscard]] bool empty() const noexcept;
-  /// Whether every change has a way in both directions.
+  /// Whether every change has a way in both directions, and a version of its own.
   [[nodiscard]] bool covered() const noexcept;
 };
 

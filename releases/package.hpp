@@ -90,6 +90,13 @@ result<void> verify_contents(const std::filesystem::path& folder);
 /// kind. Errors: refused and corrupt, naming file and thing.
 result<void> check_plugins(const std::filesystem::path& folder, const manifest&);
 
+/// Compares the plugins of a release with those of every other release below `installed` that have the same name and
+/// version: servers, messages and hooks are told apart by these, so states and messages must be the same.
+/// Errors: unversioned, naming what changed and where; those of inspecting the release's own plugins. Releases that
+/// cannot be read are passed over.
+result<void> check_versions(const std::filesystem::path& folder, const manifest&,
+                            const std::filesystem::path& installed);
+
 /// Deletes a folder with read-only content, following no links. Not found is a success.
 result<void> remove_tree(const std::filesystem::path& folder, file_system& = file_system::real());
 

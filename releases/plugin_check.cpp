@@ -1,10 +1,13 @@
 // What installing knows of a release's plugins without running their code.
 #include "loader/inspection.hpp"
+#include "loader/plugin_advice.hpp"
 #include "plugin/abi.h"
 #include "releases/package.hpp"
 
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace molt::releases {
 namespace {
@@ -57,7 +60,38 @@ result<void> check_type(const known_types& types, const std::string& name, std::
                    (kind == MOLT_KIND_CONNECTION ? "server, not a connection" : "connection, not a server")};
 }
 
+/// `plugin` and its namesake of another release.
+result<void> check_version(const plugin_description& plugin, const std::filesystem::path& file,
+                           const std::filesystem::path& other_file) {
+  const auto other = loader::inspect(other_file);
+  if (!other) return ok();
+  const auto changes = loader::unversioned_changes(other->plugin, plugin);
+  if (changes.empty()) return ok();
+  std::string text = file.string() + " against " + other_file.string();
+  for (std::size_t i = 0; i < changes.size(); ++i) text += (i == 0 ? ": " : "; ") + changes[i];
+  return error{reason::unversioned, text, "give the plugin a new version in its sources and in the manifest"};
+}
+
 }  // namespace
+
+result<void> check_versions(const std::filesystem::path& folder, const manifest& release,
+                            const std::filesystem::path& installed) {
+  std::vector<loader::inspection> own;
+  for (const auto& entry : release.plugins) {
+    MOLT_TRY(auto found, loader::inspect(folder / entry.file));
+    own.push_back(std::move(found));
+  }
+  std::error_code failed;
+  for (const auto& other : std::filesystem::directory_iterator{installed, failed}) {
+    const auto known = read_manifest(other.path());
+    if (!known || known->id() != other.path().filename() || known->id() == release.id()) continue;
+    for (std::size_t i = 0; i < own.size(); ++i)
+      for (const auto& namesake : known->plugins)
+        if (namesake.name == release.plugins[i].name && namesake.version == release.plugins[i].version)
+          MOLT_CHECK(check_version(own[i].plugin, folder / release.plugins[i].file, other.path() / namesake.file));
+  }
+  return ok();
+}
 
 result<void> check_plugins(const std::filesystem::path& folder, const manifest& release) {
   known_types types;

@@ -158,6 +158,7 @@ class store::implementation {
     MOLT_TRY(auto release, is_folder ? copy_release(source, staged, system_) : unpack(source, staged, system_));
     auto fine = check_plugins(staged, release);
     if (fine) fine = require_this_machine(staged, release);
+    if (fine) fine = check_versions(staged, release, releases_folder());
     if (!fine) return without_folder(fine.error(), staged).with(source.string());
     return staged_release{std::move(release), staged, source, contents_digest(staged)};
   }

@@ -17,7 +17,9 @@ using key_values = std::vector<std::string>;  ///< each "key=value"
 
 // -- Local: no daemon is asked (cli_files.cpp)
 int inspect(const settings&, const std::string& file);
-int diff(const settings&, const std::string& older, const std::string& newer);
+int diff(const settings&, const std::string& older, const std::string& newer, bool one_way);
+/// Silent but for a person at a terminal if `newer` can replace each of the others; otherwise why it cannot.
+int gate(const settings&, const std::string& newer, const std::vector<std::string>& replaced, bool one_way);
 int pack(const settings&, const std::string& folder, const std::string& output);
 
 // -- Release handling, by moltd (cli_releases.cpp)

@@ -6,6 +6,7 @@
 #include "releases/package.hpp"
 #include "tools/cli_client.hpp"
 #include "tools/cli_commands.hpp"
+#include "upgrade/gate.hpp"
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
@@ -109,10 +110,13 @@ json::object inspection_json(const loader::inspection& facts) {
 }
 
 json::object coverage_json(const loader::coverage& how) {
-  return {{"covered", how.covered}, {"steps", strings(how.steps)}, {"losses", strings(how.losses)}};
+  json::object out{{"covered", how.covered}, {"steps", strings(how.steps)}, {"losses", strings(how.losses)}};
+  if (!how.to_write.empty()) out["to_write"] = how.to_write;
+  return out;
 }
 
-json::object difference_json(const loader::plugin_difference& difference) {
+json::object verdict_json(const upgrade::gate_verdict& verdict) {
+  const auto& difference = verdict.difference;
   json::array changes;
   for (const auto& change : difference.changes)
     changes.emplace_back(json::object{{"what", change.what},
@@ -121,7 +125,10 @@ json::object difference_json(const loader::plugin_difference& difference) {
                                       {"down", coverage_json(change.down)}});
   return {{"older", difference.older},
           {"newer", difference.newer},
-          {"covered", difference.covered()},
+          {"passed", verdict.passed()},
+          {"problems", strings(verdict.problems)},
+          {"unversioned", strings(difference.unversioned)},
+          {"notes", strings(verdict.notes)},
           {"remarks", strings(difference.remarks)},
           {"added_types", strings(difference.added_types)},
           {"removed_types", strings(difference.removed_types)},
@@ -145,22 +152,43 @@ int inspect(const settings& with, const std::string& file) {
   return fail(with, loader::require_replaceable(*facts).error(), file);
 }
 
-// Exit 1 says that a change has no way in one direction, so that an upgrade would be refused.
-int diff(const settings& with, const std::string& older, const std::string& newer) {
+// Exit 1 says that an upgrade from one to the other would be refused.
+int diff(const settings& with, const std::string& older, const std::string& newer, bool one_way) {
   const auto before = loader::inspect(older);
   if (!before) return fail(with, before.error(), older);
   const auto after = loader::inspect(newer);
   if (!after) return fail(with, after.error(), newer);
-  const auto difference = loader::compare(before->plugin, after->plugin);
-  if (with.json)
-    print_json(difference_json(difference));
-  else
-    std::fputs(loader::describe(difference).c_str(), stdout);
-  if (!difference.covered()) {
-    suggest(with, "write code_change and code_change_down in the newer plugin for what is not covered");
-    return exit_refused;
+  const auto verdict = upgrade::check_replacement(before->plugin, after->plugin, one_way);
+  if (with.json) {
+    print_json(verdict_json(verdict));
+  } else {
+    std::fputs(loader::describe(verdict.difference).c_str(), stdout);
+    if (!verdict.passed()) std::fputs("an upgrade would be refused:\n", stdout);
+    for (const auto& problem : verdict.problems) std::printf("  %s\n", problem.c_str());
+    if (!verdict.notes.empty()) std::fputs("notes:\n", stdout);
+    for (const auto& note : verdict.notes) std::printf("  %s\n", note.c_str());
   }
-  return exit_done;
+  return verdict.passed() ? exit_done : exit_refused;
+}
+
+int gate(const settings& with, const std::string& newer, const std::vector<std::string>& replaced, bool one_way) {
+  const auto after = loader::inspect(newer);
+  if (!after) return fail(with, after.error(), newer);
+  if (const auto sound = loader::require_replaceable(*after); !sound) return fail(with, sound.error(), newer);
+  json::array verdicts;
+  bool all = true;
+  for (const auto& older : replaced) {
+    const auto before = loader::inspect(older);
+    if (!before) return fail(with, before.error(), older);
+    const auto verdict = upgrade::check_replacement(before->plugin, after->plugin, one_way);
+    all = all && verdict.passed();
+    verdicts.push_back(verdict_json(verdict));
+    if (with.json || verdict.passed()) continue;
+    std::printf("%s: cannot replace %s while it runs:\n", newer.c_str(), verdict.difference.older.c_str());
+    for (const auto& problem : verdict.problems) std::printf("  %s\n", problem.c_str());
+  }
+  if (with.json) print_json(json::object{{"passed", all}, {"replaces", std::move(verdicts)}});
+  return all ? exit_done : exit_refused;
 }
 
 int pack(const settings& with, const std::string& folder, const std::string& output) {

@@ -128,7 +128,15 @@ class command_line {
                      "  molt diff libcounter-1.0.0.so libcounter-2.0.0.so\n");
     diff.add_option("OLD", first_, "The older plugin (.so)")->required();
     diff.add_option("NEW", second_, "The newer plugin (.so)")->required();
-    diff.callback([this] { chosen_ = [this] { return molt::cli::diff(with_, first_, second_); }; });
+    diff.add_flag("--one-way", one_way_, "The release will say one_way: hooks going down are not asked for");
+    diff.callback([this] { chosen_ = [this] { return molt::cli::diff(with_, first_, second_, one_way_); }; });
+
+    auto& gate = add("gate", "Whether a plugin can replace older versions of itself while they run", false,
+                     "  molt gate libcounter-2.0.0.so libcounter-1.0.0.so libcounter-1.1.0.so\n");
+    gate.add_option("NEW", first_, "The newer plugin (.so)")->required();
+    gate.add_option("OLD", several_, "The plugins that may still run (.so)")->required();
+    gate.add_flag("--one-way", one_way_, "The release will say one_way: hooks going down are not asked for");
+    gate.callback([this] { chosen_ = [this] { return molt::cli::gate(with_, first_, several_, one_way_); }; });
 
     auto& pack = add("pack", "Make a package of a folder with release.toml and its plugins", false,
                      "  molt pack release-2 -o counter-2.0.0.molt\n");
@@ -368,6 +376,8 @@ class command_line {
 
   std::string first_;
   std::string second_;
+  std::vector<std::string> several_;
+  bool one_way_ = false;
   molt::cli::plan_request plan_;
   molt::cli::change_request change_;
   molt::cli::servers_request servers_;

@@ -1,5 +1,6 @@
 #include "upgrade/plan.hpp"
 
+#include "loader/plugin_advice.hpp"
 #include "plugin/abi.h"
 #include "plugin/schema_text.hpp"
 #include "state_migration/migration_graph.hpp"
@@ -99,6 +100,12 @@ class direction_planner {
       return planned;
     }
     planned.change = type_change::changed;
+    const auto unversioned = loader::unversioned_changes(*from.plugin, *to.plugin, planned.type);
+    if (!unversioned.empty()) {
+      // Hooks between two things of one name would be of no use: versions tell states, messages and hooks apart.
+      if (!backwards_) whole_.problems.insert(whole_.problems.end(), unversioned.begin(), unversioned.end());
+      return planned;
+    }
     plan_state(from, to, planned);
     for (const auto& handler : from.type->handlers)
       plan_message(from, to, from.plugin->messages.at(handler.message), planned);
@@ -146,21 +153,19 @@ class direction_planner {
   }
 
   /// Hooks of both directions stand in the newer version, which keeps the older type frozen in its namespace v<number>.
-  [[nodiscard]] std::string what_to_write(std::string_view what, std::string function, const located_type& from,
+  [[nodiscard]] std::string what_to_write(std::string_view what, std::string_view function, const located_type& from,
                                           const located_type& to, const schema_description& before,
                                           const schema_description& after) const {
     const bool up = going_ == direction::up;
-    const auto frozen = [](const schema_description& schema, const located_type& where) {
-      const auto& version = where.plugin->version;
-      const auto colons = schema.name.rfind("::");
-      return "v" + version.substr(0, version.find('.')) +
-             "::" + (colons == std::string::npos ? schema.name : schema.name.substr(colons + 2));
-    };
-    if (!up) function += "_down";
+    const loader::missing_hook hook{function,
+                                    from.type->name,
+                                    (up ? from : to).plugin,
+                                    (up ? to : from).plugin,
+                                    up ? &before : &after,
+                                    up ? &after : &before,
+                                    !up};
     return ", and no " + std::string{what} + " leads " + std::string{to_string(going_)} + " from " +
-           from.plugin->version + " to " + to.plugin->version + ": write static " +
-           (up ? after.name : frozen(after, to)) + " " + function + "(" + (up ? frozen(before, from) : before.name) +
-           "&&) in " + from.type->name + " " + (up ? to : from).plugin->version +
+           from.plugin->version + " to " + to.plugin->version + ": " + loader::hook_to_write(hook) +
            (backwards_ ? ", or declare the release one_way" : "");
   }
 

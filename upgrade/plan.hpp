@@ -1,8 +1,8 @@
 // What an upgrade will do, computed before anything is touched: from descriptions alone, so a plan needs no code of
 // either release.
 //
-// Everything that could be left without a way is a problem, named as plugin.type.member with what to write; a plan with
-// problems is refused. The same is computed backwards, because a release that cannot be left again must say so
+// Everything that could be left without a way is a problem, named as plugin.type.member with what to write, and so is a
+// state or message that changed while its plugin's version did not; a plan with problems is refused. The same is computed backwards, because a release that cannot be left again must say so
 // (one_way).
 //
 // Threading: plain values.
