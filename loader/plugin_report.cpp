@@ -19,8 +19,6 @@ std::string joined(const std::vector<std::string>& parts, std::string_view betwe
   return out;
 }
 
-std::string short_name(std::string_view type) { return std::string{type.substr(type.rfind('.') + 1)}; }
-
 std::string words_of(const schema_description& schema) {
   const auto tree = parse_schema_text(schema.text);
   return tree ? to_string(*tree) : schema.text;
@@ -115,7 +113,7 @@ class comparison {
       if (kept == nullptr)
         found_.removed_messages.push_back(name + ' ' + message.name);
       else
-        compare_messages(name + ' ' + message.name, short_name(name) + '.' + message.name, now, message, *kept);
+        compare_messages(name + ' ' + message.name, name + '.' + message.name, now, message, *kept);
     }
     for (const auto& handler : now.handlers) {
       const auto& message = newer_.messages[handler.message];

@@ -11,6 +11,7 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdio>
@@ -115,6 +116,15 @@ json::object coverage_json(const loader::coverage& how) {
   return out;
 }
 
+/// Whether the difference has said already what to write, or which version to raise.
+bool stands_beside_a_change(const std::string& problem, const loader::plugin_difference& difference) {
+  const auto in_it = [&](const std::string& text) { return !text.empty() && problem.find(text) != std::string::npos; };
+  return std::any_of(difference.unversioned.begin(), difference.unversioned.end(), in_it) ||
+         std::any_of(difference.changes.begin(), difference.changes.end(), [&](const auto& change) {
+           return in_it(change.up.to_write) || in_it(change.down.to_write);
+         });
+}
+
 json::object verdict_json(const upgrade::gate_verdict& verdict) {
   const auto& difference = verdict.difference;
   json::array changes;
@@ -163,8 +173,9 @@ int diff(const settings& with, const std::string& older, const std::string& newe
     print_json(verdict_json(verdict));
   } else {
     std::fputs(loader::describe(verdict.difference).c_str(), stdout);
-    if (!verdict.passed()) std::fputs("an upgrade would be refused:\n", stdout);
-    for (const auto& problem : verdict.problems) std::printf("  %s\n", problem.c_str());
+    if (!verdict.passed()) std::fputs("an upgrade would be refused\n", stdout);
+    for (const auto& problem : verdict.problems)
+      if (!stands_beside_a_change(problem, verdict.difference)) std::printf("  %s\n", problem.c_str());
     if (!verdict.notes.empty()) std::fputs("notes:\n", stdout);
     for (const auto& note : verdict.notes) std::printf("  %s\n", note.c_str());
   }

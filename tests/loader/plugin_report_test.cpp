@@ -52,7 +52,8 @@ TEST(plugin_report, shows_a_change_that_no_hook_covers) {
   newer.state_edges.pop_back();
   const auto found = compare(plugin("hand_counter_1"), newer);
   EXPECT_FALSE(found.covered());
-  EXPECT_THAT(describe(found), HasSubstr("down: no hook leads there"));
+  EXPECT_THAT(describe(found), HasSubstr("down: no hook leads there: write static v1::state "
+                                         "code_change_down(counter::state&&) in counter.server 2.0.0\n"));
 }
 
 TEST(plugin_report, finds_no_difference_where_there_is_none) {
@@ -81,8 +82,18 @@ TEST(plugin_report, tells_a_call_that_became_a_cast) {
   newer.messages[0].reply = no_schema;
   const auto found = compare(older, newer);
   ASSERT_EQ(found.changes.size(), 1U);
-  EXPECT_THAT(found.changes[0].lines, ElementsAre("server.add: was a call, is a cast"));
+  EXPECT_THAT(found.changes[0].lines, ElementsAre("counter.server.add: was a call, is a cast"));
   EXPECT_FALSE(found.covered());
+}
+
+TEST(plugin_report, tells_a_state_that_changed_though_the_version_did_not) {
+  auto newer = plugin("hand_counter_2");
+  newer.version = "1.0.0";
+  const auto found = compare(plugin("hand_counter_1"), newer);
+  EXPECT_THAT(found.unversioned,
+              ElementsAre("the state of counter.server changed but the version is still 1.0.0: raise it"));
+  EXPECT_FALSE(found.covered());
+  EXPECT_THAT(describe(found), HasSubstr("  the state of counter.server changed but the version is still 1.0.0"));
 }
 
 TEST(plugin_report, counts_a_state_that_reads_its_older_archives_as_covered_upwards) {

@@ -169,6 +169,28 @@ TEST_F(store_test, refuses_a_release_with_a_bad_plugin_and_leaves_nothing) {
   EXPECT_TRUE(s().install(source("1.0.0"))) << "a failed attempt does not block the next";
 }
 
+TEST_F(store_test, refuses_a_state_that_changed_though_its_plugin_kept_its_version) {
+  ASSERT_OK(s().install(source("1.0.0")));
+  const auto next = folder / "rebuilt";
+  auto manifest = tests::echo_manifest("1.0.0");
+  manifest.replace(manifest.find("1.0.0"), 5, "1.5.0");  // of the release; the plugin is still 1.0.0
+  tests::write_file(next / "release.toml", manifest);
+  fs::create_directories(next / "plugins");
+  const auto plugin = next / "plugins/libecho-1.0.0.so";
+  fs::copy_file(tests::echo_plugin("1.0.0"), plugin);
+  ASSERT_OK(s().install(next));
+  ASSERT_OK(s().remove("echo-1.5.0"));
+  fs::remove(plugin);
+  fs::copy_file(fs::path{ECHO_PLUGIN_FOLDER} / "changed/libecho-1.0.0.so", plugin);
+  const auto refused = s().install(next);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().why(), reason::unversioned);
+  EXPECT_THAT(refused.error().message(),
+              HasSubstr("the state of echo.keeper changed but the version is still 1.0.0: raise it"));
+  EXPECT_THAT(refused.error().message(), HasSubstr("echo-1.0.0/plugins/libecho-1.0.0.so"));
+  EXPECT_EQ(on_disk(), std::vector<std::string>{"echo-1.0.0"});
+}
+
 TEST_F(store_test, refuses_a_plugin_for_another_machine_which_can_be_packed) {
   const auto plugin = source("1.0.0") / "plugins/libecho-1.0.0.so";
   constexpr int machine_at = 18;  // e_machine, little-endian

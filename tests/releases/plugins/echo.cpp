@@ -9,6 +9,9 @@ namespace echo {
 
 struct state {
   std::int64_t asked = 0;
+#ifdef ECHO_CHANGED
+  std::int64_t answered = 0;
+#endif
 };
 struct ask {
   using reply = std::int64_t;
