@@ -120,9 +120,8 @@ json::object coverage_json(const loader::coverage& how) {
 bool stands_beside_a_change(const std::string& problem, const loader::plugin_difference& difference) {
   const auto in_it = [&](const std::string& text) { return !text.empty() && problem.find(text) != std::string::npos; };
   return std::any_of(difference.unversioned.begin(), difference.unversioned.end(), in_it) ||
-         std::any_of(difference.changes.begin(), difference.changes.end(), [&](const auto& change) {
-           return in_it(change.up.to_write) || in_it(change.down.to_write);
-         });
+         std::any_of(difference.changes.begin(), difference.changes.end(),
+                     [&](const auto& change) { return in_it(change.up.to_write) || in_it(change.down.to_write); });
 }
 
 json::object verdict_json(const upgrade::gate_verdict& verdict) {

@@ -32,7 +32,7 @@ endfunction()
 file(REMOVE_RECURSE "${work}")
 configure(OFF)
 expect_build(covered builds)
-set(missing "shop.server.state: added returned: i64, and no hook leads down from 2.0.0 to 1.0.0: write static v1::state code_change_down(shop::state&&) in shop.server 2.0.0, or declare the release one_way")
+set(missing "shop.server.state: removed returned: i64, and no hook leads down from 2.0.0 to 1.0.0: write static v1::state code_change_down(shop::state&&) in shop.server 2.0.0, or declare the release one_way")
 expect_build(up_only fails "cannot replace shop 1.0.0 while it runs" "${missing}")
 expect_build(up_only fails "${missing}")  # again: a failed build is not taken for done
 expect_build(same_version fails "the state of shop.server changed but the version is still 1.0.0: raise it")

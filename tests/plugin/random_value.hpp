@@ -45,9 +45,10 @@ T random_value(random& from, unsigned depth) {
     return value;
   } else if constexpr (what == form::map) {
     T value;
-    for (std::size_t i = 0; i < count; ++i)
-      value.emplace(random_value<typename T::key_type>(from, depth - 1),
-                    random_value<typename T::mapped_type>(from, depth - 1));
+    for (std::size_t i = 0; i < count; ++i) {
+      auto key = random_value<typename T::key_type>(from, depth - 1);  // in this order with every compiler
+      value.emplace(std::move(key), random_value<typename T::mapped_type>(from, depth - 1));
+    }
     return value;
   } else if constexpr (what == form::optional) {
     return count == 0 ? T{} : T{random_value<typename T::value_type>(from, depth - 1)};
