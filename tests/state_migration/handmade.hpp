@@ -151,7 +151,7 @@ using hook = int (*)(void*, void*, const molt_change*, molt_text*);
 
 inline molt_edge edge(const molt_schema& from, const molt_schema& to, hook apply, std::uint32_t flags = 0,
                       const char* loss = nullptr) {
-  return {&from, &to, flags, 0, loss, loss == nullptr ? nullptr : "some of it is lost", apply};
+  return {&from, &to, flags, 0, loss, loss == nullptr ? nullptr : "some of it is lost", apply, nullptr};
 }
 
 inline molt_server_type type(const molt_schema& state, const std::vector<molt_edge>& edges) {

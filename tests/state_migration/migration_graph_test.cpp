@@ -15,15 +15,15 @@ using testing::HasSubstr;
 /// A plugin with one server type whose schemas are numbered; schema n has fingerprint n and is called "vn".
 plugin_description plugin(std::string version, std::uint32_t state, const std::vector<edge_description>& edges,
                           std::uint32_t schemas = 10) {
-  plugin_description made{1, "fixture", std::move(version), "toolchain", {}, {}, {}, edges, {}};
+  plugin_description made{1, "fixture", std::move(version), "toolchain", {}, {}, {}, edges, {}, {}};
   for (std::uint32_t n = 0; n < schemas; ++n)
     made.schemas.push_back({n, 8, 8, MOLT_SCHEMA_CODE_FREE, 0, "v" + std::to_string(n), "i64"});
   made.server_types.push_back({"fixture.server", MOLT_KIND_SERVER, state, {}});
   return made;
 }
 
-edge_description up(std::uint32_t from, std::uint32_t to) { return {0, from, to, 0, {}, {}}; }
-edge_description down(std::uint32_t from, std::uint32_t to) { return {0, from, to, MOLT_EDGE_DOWN, {}, {}}; }
+edge_description up(std::uint32_t from, std::uint32_t to) { return {0, from, to, 0, {}, {}, {}}; }
+edge_description down(std::uint32_t from, std::uint32_t to) { return {0, from, to, MOLT_EDGE_DOWN, {}, {}, {}}; }
 
 migration_graph graph(const std::vector<plugin_description>& plugins) {
   migration_graph made;
@@ -109,7 +109,7 @@ TEST(migration_graph, keeps_to_the_newer_plugin_even_if_the_other_knows_a_shorte
 
 plugin_description versioned(std::string version, std::uint64_t fingerprint, std::uint32_t class_version,
                              std::uint32_t flags) {
-  plugin_description made{1, "fixture", std::move(version), "toolchain", {}, {}, {}, {}, {}};
+  plugin_description made{1, "fixture", std::move(version), "toolchain", {}, {}, {}, {}, {}, {}};
   made.schemas.push_back({fingerprint, 8, 8, flags, class_version, "fixture::state", "opaque"});
   made.server_types.push_back({"fixture.server", MOLT_KIND_SERVER, 0, {}});
   return made;
@@ -132,7 +132,7 @@ TEST(migration_graph, reads_no_archive_unless_the_type_says_so) {
 TEST(migration_graph, prefers_a_hook_to_an_archive) {
   auto newer = versioned("2.0.0", 12, 2, MOLT_SCHEMA_READS_OLDER);
   newer.schemas.push_back({11, 8, 8, 0, 1, "fixture::v1::state", "opaque"});
-  newer.state_edges.push_back({0, 1, 0, 0, {}, {}});
+  newer.state_edges.push_back({0, 1, 0, 0, {}, {}, {}});
   const auto way = graph({newer, versioned("1.0.0", 11, 1, 0)}).find(11, 12, direction::up);
   ASSERT_TRUE(way) << way.error().text();
   EXPECT_FALSE(way->front().archive);
