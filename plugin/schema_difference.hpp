@@ -177,3 +177,24 @@ class schema_comparison {
 };
 
 }  // namespace molt::detail
+
+namespace molt {
+
+inline std::vector<std::string> describe_difference(const schema_node& before, const schema_node& after,
+                                                    std::string_view path) {
+  detail::schema_comparison comparison;
+  comparison.compare(before, after, std::string{path});
+  return std::move(comparison.lines);
+}
+
+inline std::vector<std::string> describe_difference(std::string_view before, std::string_view after,
+                                                    std::string_view path) {
+  if (before == after) return {};
+  const auto old_tree = parse_schema_text(before);
+  const auto new_tree = parse_schema_text(after);
+  if (!old_tree) return {std::string{path} + ": the older " + old_tree.error().message()};
+  if (!new_tree) return {std::string{path} + ": the newer " + new_tree.error().message()};
+  return describe_difference(*old_tree, *new_tree, path);
+}
+
+}  // namespace molt

@@ -81,3 +81,5 @@ struct schema_member {
 }  // namespace molt
 
 #include "plugin/schema_text_impl.hpp"
+// After the parser, which it uses.
+#include "plugin/schema_difference.hpp"

@@ -1,7 +1,6 @@
 // The parser behind plugin/schema_text.hpp; include that.
 #pragma once
 
-#include "plugin/schema_difference.hpp"
 #include "plugin/schema_text.hpp"
 
 namespace molt {
@@ -315,23 +314,6 @@ inline std::string to_string(const schema_node& node) {
     out += "...";
   }
   return out;
-}
-
-inline std::vector<std::string> describe_difference(const schema_node& before, const schema_node& after,
-                                                    std::string_view path) {
-  detail::schema_comparison comparison;
-  comparison.compare(before, after, std::string{path});
-  return std::move(comparison.lines);
-}
-
-inline std::vector<std::string> describe_difference(std::string_view before, std::string_view after,
-                                                    std::string_view path) {
-  if (before == after) return {};
-  const auto old_tree = parse_schema_text(before);
-  const auto new_tree = parse_schema_text(after);
-  if (!old_tree) return {std::string{path} + ": the older " + old_tree.error().message()};
-  if (!new_tree) return {std::string{path} + ": the newer " + new_tree.error().message()};
-  return describe_difference(*old_tree, *new_tree, path);
 }
 
 }  // namespace molt
