@@ -51,6 +51,9 @@ struct change_request {
   std::optional<upgrade::mode> mode;  ///< otherwise the manifest's
   servers::arguments arguments;       ///< for hooks; beside the manifest's, which they replace by name
   std::vector<std::string> accept_loss;
+  bool keep_states = false;  ///< upgrade: as the manifest's keep_states, which it adds to
+  bool from_kept = false;    ///< rollback: servers whose hooks fail become what was kept of them
+  std::optional<std::chrono::milliseconds> switch_timeout;  ///< otherwise the manifest's
 };
 
 /// One release as status shows it.
@@ -69,7 +72,8 @@ struct box_status {
   std::string changing_to;                      ///< not empty while one is under way
   std::string rehearsing;                       ///< the release whose rehearsal is under way, if one is
   std::uint64_t migrated = 0;
-  std::uint64_t entries_left = 0;  ///< of evolving containers, while they are converted
+  std::uint64_t entries_left = 0;             ///< of evolving containers, while they are converted
+  std::optional<upgrade::kept_summary> kept;  ///< what servers were before the release, until it is committed
   std::optional<upgrade::report> last;
   servers::statistics statistics;
 };

@@ -34,6 +34,11 @@ void add_arguments(servers::arguments& to, const servers::arguments& from) {
   }
 }
 
+result<void> check_losses(const change_request& request) {
+  MOLT_TRY([[maybe_unused]] const auto since, upgrade::accepted_since(request.accept_loss));
+  return ok();
+}
+
 upgrade::report refused(const release_facts& from, const release_facts& to, direction going,
                         std::vector<std::string> problems) {
   upgrade::report report;
@@ -61,6 +66,9 @@ box::implementation::change box::implementation::prepare(direction going, releas
   const auto& newer = going == direction::up ? made.to.manifest : made.from.manifest;
   made.settings = upgrade_settings_of(newer);
   if (request.mode) made.settings.mode = *request.mode;
+  if (request.switch_timeout) made.settings.switch_timeout = *request.switch_timeout;
+  if (request.keep_states) made.settings.keep_states = true;
+  made.settings.from_kept = request.from_kept;
   made.settings.accept_loss = request.accept_loss;
   add_arguments(made.settings.arguments, request.arguments);
   made.settings.cancelled = [this] { return cancelled_.load(std::memory_order_relaxed); };
@@ -82,6 +90,7 @@ box::implementation::change box::implementation::prepare(direction going, releas
 upgrade::plan box::implementation::plan_of(const change& change) const {
   upgrade::plan_options options{change.going, change.settings.accept_loss, change.settings.one_way,
                                 change.settings.types_in_use};
+  switcher_->add_kept(options, change.settings);
   if (!change.leaving.empty())
     for (const auto& server : runtime_->servers())
       if (!contains(options.types_in_use, server.type) && !leaves_with(change, server))
@@ -127,6 +136,7 @@ result<upgrade::plan> box::implementation::plan_rollback(const change_request& r
                                                          const std::filesystem::path& parent) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
+  MOLT_CHECK(check_losses(request));
   if (must_load(parent)) {
     MOLT_TRY(inspected_release before, inspect_release_folder(parent));
     return plan_of(prepare(direction::down, std::move(before.facts), std::move(before.plugins), request));
@@ -198,6 +208,7 @@ result<upgrade::report> box::implementation::rollback(const change_request& requ
                                                       const std::filesystem::path& parent) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
+  MOLT_CHECK(check_losses(request));
   if (must_load(parent)) {
     MOLT_TRY(loaded_release before, load_release_folder(parent));
     auto down = prepare(direction::down, std::move(before.facts), before.content.descriptions(), request);

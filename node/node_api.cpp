@@ -23,6 +23,7 @@ namespace json = boost::json;
 
 constexpr auto commit_timeout = std::chrono::seconds{5};
 constexpr std::int64_t call_timeout_max_ms = 3'600'000;
+constexpr std::int64_t switch_timeout_max_ms = 86'400'000;
 
 double milliseconds(std::chrono::nanoseconds duration) {
   return std::round(static_cast<double>(duration.count()) / 1e3) / 1e3;
@@ -33,6 +34,18 @@ double microseconds(std::chrono::nanoseconds duration) { return static_cast<doub
 json::array strings(const std::vector<std::string>& from) {
   json::array made;
   for (const auto& each : from) made.emplace_back(as_utf8(each));
+  return made;
+}
+
+json::array objects_of(const std::vector<upgrade::server_restoration>& from) {
+  json::array made;
+  for (const auto& each : from)
+    made.push_back({{"server", as_utf8(each.failed.server)},
+                    {"type", each.failed.type},
+                    {"hook", as_utf8(each.failed.hook)},
+                    {"error", as_utf8(each.failed.error)},
+                    {"since", upgrade::to_text(each.since)},
+                    {"lost_s", each.lost.count()}});
   return made;
 }
 
@@ -61,6 +74,8 @@ json::object object_of(const upgrade::report& report) {
           {"servers_migrated", report.servers_migrated},
           {"servers_failed", report.servers_failed},
           {"entries_left", report.entries_left},
+          {"servers_restored", report.servers_restored},
+          {"restored", objects_of(report.restored)},
           {"failures", std::move(failures)},
           {"problems", strings(report.problems)},
           {"notes", strings(report.notes)}};
@@ -112,6 +127,10 @@ result<change_body> read_change(const http_request& asked, bool folder_needed) {
     return error{reason::invalid_argument, "mode: expected \"lazy\" or \"atomic\""};
   MOLT_TRY(made.request.arguments, given.arguments("arguments"));
   MOLT_TRY(made.request.accept_loss, given.texts("accept_loss"));
+  MOLT_TRY(made.request.keep_states, given.flag("keep_states"));
+  MOLT_TRY(made.request.from_kept, given.flag("from_kept"));
+  MOLT_TRY(const std::int64_t switch_timeout_ms, given.number("switch_timeout_ms", 1, switch_timeout_max_ms));
+  if (switch_timeout_ms != 0) made.request.switch_timeout = std::chrono::milliseconds{switch_timeout_ms};
   MOLT_CHECK(given.nothing_else());
   if (folder_needed && !made.rollback && made.folder.empty())
     return error{reason::invalid_argument, "release_dir: expected the release's folder"};
@@ -318,6 +337,12 @@ std::string to_json(const box_status& status) {
   } else if (status.last) {
     change = object_of(*status.last);
   }
+  json::value kept = nullptr;
+  if (status.kept)
+    kept = {{"servers", status.kept->servers},
+            {"bytes", status.kept->bytes},
+            {"since",
+             status.kept->servers == 0 ? json::value(nullptr) : json::value(upgrade::to_text(status.kept->since))}};
   const json::value parent = status.parents.empty() ? json::value(nullptr) : json::value(status.parents.back().id);
   return json::serialize(
       json::object{{"node", {{"state", "running"}, {"pid", ::getpid()}}},
@@ -330,6 +355,7 @@ std::string to_json(const box_status& status) {
                    {"connections", status.connections},
                    {"listeners", std::move(listeners)},
                    {"upgrade", std::move(change)},
+                   {"kept", std::move(kept)},
                    {"rehearsing", status.rehearsing.empty() ? json::value(nullptr) : json::value(status.rehearsing)},
                    {"statistics",
                     {{"started", status.statistics.started},

@@ -4,6 +4,8 @@
 #include "server/watches.hpp"
 
 #include <algorithm>
+#include <fstream>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -130,6 +132,14 @@ servers::supervisor_spec spec_below(const releases::manifest& manifest, const st
   return spec;
 }
 
+std::size_t available_memory() {
+  std::ifstream from{"/proc/meminfo"};
+  std::string key;
+  for (std::size_t kib = 0; from >> key; from.ignore(std::numeric_limits<std::streamsize>::max(), '\n'))
+    if (key == "MemAvailable:" && from >> kib) return kib << 10U;
+  return std::size_t{1} << 30U;
+}
+
 }  // namespace
 
 result<loaded_release> load_release_folder(const std::filesystem::path& folder) {
@@ -189,6 +199,9 @@ upgrade::settings upgrade_settings_of(const releases::manifest& manifest) {
   settings.hook_timeout = manifest.upgrade.hook_timeout;
   settings.switch_timeout = manifest.upgrade.switch_timeout;
   settings.one_way = manifest.upgrade.one_way;
+  settings.keep_states = manifest.upgrade.keep_states;
+  settings.keep_bytes_max = manifest.upgrade.keep_states_mb != 0 ? std::size_t{manifest.upgrade.keep_states_mb} << 20U
+                                                                 : available_memory() / 2;
   settings.arguments = manifest.upgrade.arguments;
   return settings;
 }

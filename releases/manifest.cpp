@@ -455,18 +455,21 @@ class manifest_reader {
   }
 
   void upgrade(manifest_table& t) {
-    t.only({"mode", "hook_timeout_ms", "switch_timeout_ms", "on_failure", "one_way", "arguments",
-            "rehearsal_timeout_ms", "rehearsal_cpu_ms", "rehearsal_memory_mb"});
+    t.only({"mode", "hook_timeout_ms", "switch_timeout_ms", "on_failure", "one_way", "keep_states", "keep_states_mb",
+            "arguments", "rehearsal_timeout_ms", "rehearsal_cpu_ms", "rehearsal_memory_mb"});
     auto& u = result_.upgrade;
     u.mode = t.one_of("mode", u.mode, {upgrade_mode::lazy, upgrade_mode::atomic});
     u.hook_timeout = t.duration("hook_timeout_ms", u.hook_timeout, std::chrono::milliseconds{1});
     u.switch_timeout = t.duration("switch_timeout_ms", u.switch_timeout, std::chrono::milliseconds{1});
     u.on_failure = t.one_of("on_failure", u.on_failure, {failure_policy::rollback, failure_policy::quarantine});
     u.one_way = t.boolean("one_way", u.one_way);
+    u.keep_states = t.boolean("keep_states", "keep_states_mb", u.keep_states);
     u.rehearsal_timeout = t.duration("rehearsal_timeout_ms", u.rehearsal_timeout, std::chrono::milliseconds{1});
     u.rehearsal_cpu = t.duration("rehearsal_cpu_ms", u.rehearsal_cpu, std::chrono::milliseconds{1});
     u.rehearsal_memory_mb = static_cast<std::uint32_t>(
         t.integer("rehearsal_memory_mb", u.rehearsal_memory_mb, 1, rehearsal_memory_limit_mb));
+    u.keep_states_mb =
+        static_cast<std::uint32_t>(t.integer("keep_states_mb", u.keep_states_mb, 1, rehearsal_memory_limit_mb));
     u.arguments = t.arguments("arguments");
   }
 

@@ -152,7 +152,9 @@ struct upgrade_settings {
   std::chrono::milliseconds hook_timeout{5000};
   std::chrono::milliseconds switch_timeout{5000};  ///< mode atomic: to come to rest and migrate
   failure_policy on_failure = failure_policy::rollback;
-  bool one_way = false;  ///< no way back is asked of the plan
+  bool one_way = false;              ///< no way back is asked of the plan
+  bool keep_states = false;          ///< what each server was is kept until commit or rollback
+  std::uint32_t keep_states_mb = 0;  ///< at most; 0: half of what the system has available
   std::chrono::milliseconds rehearsal_timeout{60'000};
   std::chrono::milliseconds rehearsal_cpu{0};  ///< 0: as the timeout
   std::uint32_t rehearsal_memory_mb = 0;       ///< beyond what is copied; 0: half of what the system has available

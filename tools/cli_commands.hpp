@@ -6,6 +6,7 @@
 #include <boost/json/fwd.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,6 +31,7 @@ int remove(const settings&, const std::string& release);
 struct plan_request {
   std::string release;  ///< empty with rollback
   bool rollback = false;
+  bool from_kept = false;  ///< with rollback
   std::vector<std::string> accept_loss;
 };
 int plan(const settings&, const plan_request&);
@@ -40,6 +42,9 @@ struct change_request {
   std::vector<std::string> accept_loss;
   key_values arguments;   ///< given to hooks
   bool rehearsal = true;  ///< upgrade only: first
+  bool keep_states = false;            ///< upgrade only
+  bool from_kept = false;              ///< rollback only
+  std::int64_t switch_timeout_ms = 0;  ///< 0: the manifest's
   std::chrono::seconds timeout{3600};
 };
 int upgrade(const settings&, const change_request&);

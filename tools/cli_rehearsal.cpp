@@ -78,6 +78,8 @@ int rehearse(const settings& with, const change_request& request) {
   for (const auto& loss : request.accept_loss) losses.emplace_back(loss);
   json::object body{{"release", request.release}, {"arguments", *arguments}, {"accept_loss", std::move(losses)}};
   if (!request.mode.empty()) body["mode"] = request.mode;
+  if (request.keep_states) body["keep_states"] = true;
+  if (request.switch_timeout_ms != 0) body["switch_timeout_ms"] = request.switch_timeout_ms;
   answer done;
   {
     const progress shown{"rehearsing " + request.release};

@@ -86,6 +86,10 @@ int report_change(const settings& with, const json::value& body, bool going_back
   const colour how = exit_code == exit_done ? colour::green : colour::red;
   std::printf("%s  %s\n", paint(how, outcome).c_str(), summary.c_str());
   print_types(body);
+  for (const auto& each : items_of(body, "restored"))
+    std::printf("%s %s is what it was at %s, %s s lost: %s: %s\n", paint(colour::yellow, "restored:").c_str(),
+                text_of(each, "server").c_str(), text_of(each, "since").c_str(), text_of(each, "lost_s").c_str(),
+                text_of(each, "hook").c_str(), text_of(each, "error").c_str());
   for (const auto& failure : items_of(body, "failures"))
     std::fprintf(stderr, "failed: %s: %s: %s\n", text_of(failure, "server").c_str(), text_of(failure, "hook").c_str(),
                  text_of(failure, "error").c_str());
@@ -113,6 +117,9 @@ int change(const settings& with, std::string_view target, json::object body, con
   const auto arguments = parse_key_values(with, request.arguments);
   if (!arguments) return exit_usage;
   body["arguments"] = *arguments;
+  if (request.keep_states) body["keep_states"] = true;
+  if (request.from_kept) body["from_kept"] = true;
+  if (request.switch_timeout_ms != 0) body["switch_timeout_ms"] = request.switch_timeout_ms;
   answer done;
   {
     const goes_on_after_interrupt interrupt{"\nmoltd carries this on; molt status shows how far it is\n"};
@@ -183,6 +190,7 @@ int remove(const settings& with, const std::string& release) {
 
 int plan(const settings& with, const plan_request& request) {
   json::object body{{"accept_loss", strings(request.accept_loss)}};
+  if (request.from_kept) body["from_kept"] = true;
   if (request.rollback)
     body["rollback"] = true;
   else
@@ -212,7 +220,7 @@ int plan(const settings& with, const plan_request& request) {
   if (!problems.empty())
     suggest(with, "an upgrade would be refused, with nothing changed");
   else if (request.rollback)
-    suggest(with, "molt rollback");
+    suggest(with, request.from_kept ? "molt rollback --from-kept" : "molt rollback");
   else
     suggest(with, "molt upgrade " + (to.empty() ? request.release : to));
   return exit_code;

@@ -164,10 +164,12 @@ class command_line {
   void add_upgrade() {
     auto& plan = add("plan", "What an upgrade would do, checked without touching anything", true,
                      "  molt plan counter-2.0.0\n"
-                     "  molt plan --rollback --accept-loss lists\n");
+                     "  molt plan --rollback --accept-loss lists\n"
+                     "  molt plan --rollback --from-kept\n");
     auto* plan_release = plan.add_option("RELEASE", plan_.release, release_help_);
     auto* plan_back = plan.add_flag("--rollback", plan_.rollback, "Plan the way back to the parent release");
     plan_back->excludes(plan_release);
+    plan.add_flag("--from-kept", plan_.from_kept, from_kept_help)->needs(plan_back);
     add_losses(plan, plan_.accept_loss);
     plan.callback([this] {
       if (plan_.release.empty() && !plan_.rollback) throw CLI::RequiredError("RELEASE or --rollback");
@@ -179,6 +181,8 @@ class command_line {
                         "  molt upgrade 2.0.0 --mode atomic --argument batch=1000\n");
     upgrade.add_option("RELEASE", change_.release, release_help_)->required();
     add_mode(upgrade);
+    add_keep_states(upgrade);
+    add_switch_timeout(upgrade);
     add_change(upgrade);
     upgrade.callback([this] { chosen_ = [this] { return molt::cli::upgrade(with_, change_); }; });
 
@@ -189,13 +193,18 @@ class command_line {
                          "  molt rehearse counter-2.0.0 --json | jq .pause\n");
     rehearse.add_option("RELEASE", change_.release, release_help_)->required();
     add_mode(rehearse);
+    add_keep_states(rehearse);
+    add_switch_timeout(rehearse);
     add_losses(rehearse, change_.accept_loss);
     add_arguments(rehearse, change_.arguments);
     rehearse.callback([this] { chosen_ = [this] { return molt::cli::rehearse(with_, change_); }; });
 
     auto& rollback = add("rollback", "Back to the parent release, keeping what happened since", true,
                          "  molt rollback\n"
-                         "  molt rollback --accept-loss lists\n");
+                         "  molt rollback --accept-loss lists\n"
+                         "  molt rollback --from-kept --accept-loss since=2026-01-31T12:00:00Z\n");
+    rollback.add_flag("--from-kept", change_.from_kept, from_kept_help);
+    add_switch_timeout(rollback);
     add_change(rollback);
     rollback.callback([this] { chosen_ = [this] { return molt::cli::rollback(with_, change_); }; });
 
@@ -343,6 +352,21 @@ class command_line {
         ->type_name("NAME")
         ->take_all()
         ->expected(1);
+  }
+
+  static constexpr const char* from_kept_help =
+      "Servers whose hooks fail or are missing become what they were when they migrated";
+
+  void add_keep_states(CLI::App& to) {
+    to.add_flag("--keep-states", change_.keep_states,
+                "Keep what each server was until commit or rollback, for molt rollback --from-kept");
+  }
+
+  void add_switch_timeout(CLI::App& to) {
+    to.add_option("--switch-timeout-ms", change_.switch_timeout_ms,
+                  "Mode atomic: how long everything may rest; the manifest's unless given")
+        ->type_name("MS")
+        ->check(CLI::Range(1L, 86'400'000L));
   }
 
   void add_mode(CLI::App& to) {

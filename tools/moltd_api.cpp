@@ -142,7 +142,7 @@ http_response daemon::get_status() {
   for (const char* count : {"servers", "connections"})
     if (!body.contains(count)) body[count] = 0;
   if (!body.contains("listeners")) body["listeners"] = json::array{};
-  for (const char* absent : {"upgrade", "rehearsing"})
+  for (const char* absent : {"upgrade", "rehearsing", "kept"})
     if (!body.contains(absent)) body[absent] = nullptr;
   const lock held{mutex_};
   const auto running = store_.running();

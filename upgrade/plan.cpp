@@ -12,6 +12,8 @@ namespace {
 
 using descriptions = std::span<const plugin_description>;
 
+const std::string kept_loss = "since=";  // kept_states.hpp
+
 struct located_type {
   const plugin_description* plugin = nullptr;
   const server_type_description* type = nullptr;
@@ -107,9 +109,31 @@ class direction_planner {
       return planned;
     }
     plan_state(from, to, planned);
+    const auto known = whole_.problems.size();
     for (const auto& handler : from.type->handlers)
       plan_message(from, to, from.plugin->messages.at(handler.message), planned);
+    if (options_.from_kept && going_ == direction::down && !backwards_) {  // the rest of what is lost
+      for (auto at = known; at < whole_.problems.size(); ++at)
+        whole_.notes.push_back("those that wait get unknown_message: " + whole_.problems[at]);
+      whole_.problems.resize(known);
+    }
     return planned;
+  }
+
+  [[nodiscard]] const plan_options::kept_type* kept_of(std::string_view type) const {
+    if (!options_.from_kept || going_ == direction::up || backwards_) return nullptr;
+    const auto found =
+        std::find_if(options_.kept.begin(), options_.kept.end(), [&](const auto& kept) { return kept.type == type; });
+    return found == options_.kept.end() ? nullptr : &*found;
+  }
+
+  /// No hook leads back: all its servers become what was kept of them.
+  void plan_from_kept(const plan_options::kept_type& kept, const std::string& why, type_plan& planned) {
+    planned.way = way::archive;
+    planned.steps = {"from what was kept at migration"};
+    planned.losses = {{kept_loss + kept.since, "what " + std::to_string(kept.servers) + " servers did since"}};
+    whole_.notes.push_back(planned.type + " has no way back but what was kept: " + why);
+    for (const auto& loss : planned.losses) report_loss(planned.type, loss);
   }
 
   void plan_state(const located_type& from, const located_type& to, type_plan& planned) {
@@ -123,6 +147,9 @@ class direction_planner {
                                " never runs: both have the same structure");
     const auto path =
         choose_path(graph, *graph.state_of(up ? older : newer), *graph.state_of(up ? newer : older), going_);
+    const auto* const kept = kept_of(planned.type);
+    if (!path && kept != nullptr && path.error().why() == reason::incompatible)
+      return plan_from_kept(*kept, uncovered_state(from, to), planned);
     if (!path) {
       whole_.problems.push_back(path.error().why() == reason::incompatible ? uncovered_state(from, to)
                                                                            : planned.type + ": " + path.error().text());
@@ -133,13 +160,24 @@ class direction_planner {
     planned.losses = path->losses();
     planned.archive_to_undo = path->needs_archive_to_undo();
     for (const auto& loss : planned.losses) report_loss(planned.type, loss);
+    if (kept != nullptr && !planned.steps.empty())
+      whole_.notes.push_back(planned.type + ": where a hook fails, its server becomes what it was when it migrated, " +
+                             kept->since + " or later, if that is accepted with --accept-loss " + kept_loss +
+                             kept->since + "; kept of " + std::to_string(kept->servers) + " servers");
+  }
+
+  /// A time covers every later one: they are spelt so that they sort.
+  [[nodiscard]] bool is_accepted(const std::string& loss) const {
+    return std::any_of(options_.accept_loss.begin(), options_.accept_loss.end(), [&](const std::string& name) {
+      return name == loss || (loss.starts_with(kept_loss) && name.starts_with(kept_loss) && name <= loss);
+    });
   }
 
   void report_loss(const std::string& type, const migration::path_loss& loss) {
     const std::string what = loss.name + (loss.text.empty() ? "" : " (" + loss.text + ")");
     if (backwards_)
       whole_.notes.push_back(type + ": rolling back would lose " + what);
-    else if (contains(options_.accept_loss, loss.name))
+    else if (is_accepted(loss.name))
       whole_.notes.push_back(type + ": loses " + what + ", as accepted");
     else
       whole_.problems.push_back(type + ": going " + std::string{to_string(going_)} + " loses " + what +
@@ -317,7 +355,7 @@ void check_accepted(descriptions running, descriptions next, const plan_options&
         if (!edge.loss.empty() && !contains(known, edge.loss)) known.push_back(edge.loss);
   std::sort(known.begin(), known.end());
   for (const auto& name : options.accept_loss)
-    if (!contains(known, name))
+    if (!contains(known, name) && !(options.from_kept && name.starts_with(kept_loss)))
       made.problems.push_back("no hook of the two releases loses " + name + ": " +
                               (known.empty() ? "none loses anything" : "accepted can be " + join(known, ", ")));
 }
@@ -330,6 +368,12 @@ plan make_plan(std::span<const plugin_description> running, std::span<const plug
   made.going = options.going;
   made.one_way = options.one_way;
   check_accepted(running, next, options, made);
+  if (options.from_kept && options.going == direction::up)
+    made.problems.emplace_back("only a rollback goes back to what was kept");
+  else if (options.from_kept && options.kept.empty())
+    made.problems.emplace_back(
+        "nothing was kept to go back to: the upgrade was made without keep_states, it migrated no server, or it was "
+        "committed, or made by a process that has ended");
   made.types = direction_planner{running, next, options.going, options, made}.run(false);
   if (options.going == direction::down) return made;
   if (options.one_way)

@@ -12,6 +12,7 @@
 #include "plugin/description.hpp"
 #include "state_migration/migration_path.hpp"
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,6 +28,15 @@ struct plan_options {
   std::vector<std::string> accept_loss;   ///< names of losses the operator accepts; each must be one of some hook
   bool one_way = false;                   ///< the release says that it cannot be rolled back
   std::vector<std::string> types_in_use;  ///< supervised, listening, or with living servers
+  /// Going down: servers without a way become what was kept of them. What has no way back is then no problem, but a
+  /// loss to be accepted.
+  bool from_kept = false;
+  struct kept_type {
+    std::string type;
+    std::uint64_t servers = 0;
+    std::string since;  ///< "2026-01-31T12:00:00Z", the oldest
+  };
+  std::vector<kept_type> kept{};
 };
 
 enum class type_change { unchanged, changed, added, removed };

@@ -58,6 +58,7 @@ class rehearser {
     next_ = release_image::make(next, task.loaded, settings);
     settings.going = direction::down;
     settings.accept_loss = task.losses;
+    settings.keep = {};
     const std::vector<release_content> sources{std::move(next)};
     back_ = release_image::make(task.from, sources, settings);
     leaving_ = task.settings.leaving;

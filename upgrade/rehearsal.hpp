@@ -21,6 +21,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -111,6 +112,7 @@ struct rehearsal_task {
   adopt_settings settings;
   std::vector<std::string> losses;  ///< names of all that the way back loses
   bool one_way = false;
+  std::shared_ptr<kept_states> keeps{};  ///< null unless the upgrade keeps states
 };
 
 /// Migrates every server there and back. Single-threaded; touches of the runtime only its servers.

@@ -1,5 +1,6 @@
 #include "upgrade/release_image.hpp"
 
+#include "plugin/storage.hpp"
 #include "state_migration/migration_graph.hpp"
 
 #include <algorithm>
@@ -32,6 +33,13 @@ std::string spell(molt_ref ref) {
   char text[20];
   std::snprintf(text, sizeof text, "%llx", static_cast<unsigned long long>(ref.bits));
   return text;
+}
+
+server_failure describe_failure(const servers::resting_server& server, const step_failure& failure) {
+  server_failure made{server.ref(), server.name(), std::string{server.type().name()},
+                      failure.step, failure.error, failure.timed_out};
+  if (made.server.empty()) made.server = made.type + " " + spell(made.ref);
+  return made;
 }
 
 }  // namespace
@@ -189,31 +197,36 @@ void release_image::adopt(servers::resting_server& server) const noexcept {
     return record_failure(server, {"no way", "its type is not known to the release", false}, false);
   }
   if (bound->leaving || bound->to == &type) return;
-  auto done = move_state(server, *bound, false);
-  if (!done) return;
-  // Evolving containers keep their parts until the end: they take long to destroy, though not to leave.
-  const bool large = done->elapsed() > destroy_at_once_max || type.abi().evolve != nullptr;
-  if (!large) return;  // destroys the old state
+  not_moved failed;
   try {
+    auto done = move_state(server, *bound, false, failed);
+    if (!done) return record_failure(server, failed.why, failed.lost);
+    // Evolving containers keep their parts until the end: they take long to destroy, though not to leave.
+    const bool large = done->elapsed() > destroy_at_once_max || type.abi().evolve != nullptr;
+    if (!large) return;  // destroys the old state
     const std::scoped_lock lock{mutex_};
     graves_.push_back(std::move(*done));
   } catch (const std::bad_alloc&) {
-    return;
+    if (bound->to != &server.type()) record_failure(server, {}, failed.lost);
   }
 }
 
-/// Moves the server, or leaves it as it was and records why.
+bool release_image::keep_state(const servers::resting_server& server, const binding& bound, not_moved& failed) const {
+  const auto keep = settings_.keep.lock();
+  if (keep == nullptr || bound.same_image || bound.path.steps.empty()) return true;
+  auto kept = keep->keep(server);
+  if (!kept) failed.why = {"keeping its state", kept.error().message(), false};
+  return kept.has_value();
+}
+
 std::optional<migration::transformation> release_image::move_state(servers::resting_server& server,
-                                                                   const binding& bound,
-                                                                   bool revertible) const noexcept {
+                                                                   const binding& bound, bool revertible,
+                                                                   not_moved& failed) const {
   if (!bound.has_path || bound.forbidden) {
-    try {
-      record_failure(server, {"no way", bound.problem.text(), false}, false);
-    } catch (const std::bad_alloc&) {
-      record_failure(server, {}, false);
-    }
+    failed.why = {"no way", bound.problem.text(), false};
     return std::nullopt;
   }
+  if (!keep_state(server, bound, failed)) return std::nullopt;
   const molt_change change{
       bound.from_version.c_str(), bound.to_version.c_str(), {arguments_.data(), arguments_.size()}};
   const bool tight = settings_.hook_timeout.count() != 0 && settings_.hook_timeout < coarse_deadline_min;
@@ -231,7 +244,9 @@ std::optional<migration::transformation> release_image::move_state(servers::rest
     return done;
   }
   if (done.current() != server.state()) server.become(server.type(), done.current());  // restored elsewhere
-  record_failure(server, done.failure(), done.outcome() == transformation::state::lost);
+  if (const auto keep = settings_.keep.lock()) keep->forget(server.ref());
+  failed.lost = done.outcome() == transformation::state::lost;
+  failed.why = done.failure();
   return std::nullopt;
 }
 
@@ -245,17 +260,77 @@ release_image::moved release_image::adopt_revertibly(servers::resting_server& se
     return moved::failed;
   }
   if (bound->leaving) return moved::nothing_to_do;
-  auto done = move_state(server, *bound, true);
-  if (!done) return moved::failed;
-  undo.emplace(std::move(*done), before);
-  return moved::moved;
+  not_moved failed;
+  try {
+    auto done = move_state(server, *bound, true, failed);
+    if (!done) return restore(server, *bound, failed, undo);
+    undo.emplace(std::move(*done), before);
+    return moved::moved;
+  } catch (const std::bad_alloc&) {
+    record_failure(server, {}, failed.lost);
+    return moved::failed;
+  }
+}
+
+/// The server's hooks have failed, or there are none: it becomes again what was kept of it, or fails.
+release_image::moved release_image::restore(servers::resting_server& server, const binding& bound,
+                                            const not_moved& failed, std::optional<move>& undo) const {
+  const auto give_up = [&](const std::string& more) {
+    record_failure(server, {failed.why.step, failed.why.error + more, failed.why.timed_out}, failed.lost);
+    return moved::failed;
+  };
+  const auto kept = settings_.from_kept.lock();
+  if (kept == nullptr || bound.to == nullptr) return give_up({});
+  const auto since = kept->since(server.ref(), bound.to->abi());
+  if (!since) return give_up("; and nothing was kept of it");
+  server_restoration made{describe_failure(server, failed.why), *since, kept->lost(server.ref())};
+  const bool accepted = settings_.lose_since && *settings_.lose_since <= *since;
+  if (accepted) {
+    auto again = kept->make(server.ref(), bound.to->abi());
+    if (!again) return give_up("; and " + again.error().text());
+    undo.emplace(server.type(), server.state());
+    server.become(*bound.to, *again);
+    adopted_.fetch_add(1, std::memory_order_relaxed);
+  }
+  auto& all = accepted ? restored_ : not_accepted_;
+  const std::scoped_lock lock{mutex_};
+  ++all.count;
+  all.since = all.since ? std::min(*all.since, *since) : *since;
+  if (all.servers.size() < failures_listed_max) {
+    try {
+      all.servers.push_back(std::move(made));
+    } catch (const std::bad_alloc&) {
+      return accepted ? moved::moved : moved::nothing_to_do;  // counted all the same
+    }
+  }
+  return accepted ? moved::moved : moved::nothing_to_do;
+}
+
+release_image::restorations release_image::restored() const {
+  const std::scoped_lock lock{mutex_};
+  return restored_;
+}
+
+release_image::restorations release_image::not_accepted() const {
+  const std::scoped_lock lock{mutex_};
+  return not_accepted_;
+}
+
+release_image::move::~move() {
+  if (replaced_ != nullptr) destroy_and_free(*before_->abi().state, replaced_);
 }
 
 bool release_image::revert(servers::resting_server& server, move& undo) const noexcept {
-  undo.done_.revert();
-  server.become(*undo.before_, undo.done_.current());
   adopted_.fetch_sub(1, std::memory_order_relaxed);
-  if (undo.done_.outcome() != transformation::state::lost) return true;
+  if (!undo.done_) {
+    destroy_and_free(*server.type().abi().state, server.state());
+    server.become(*undo.before_, std::exchange(undo.replaced_, nullptr));
+    return true;
+  }
+  undo.done_->revert();
+  server.become(*undo.before_, undo.done_->current());
+  if (const auto keep = settings_.keep.lock()) keep->forget(server.ref());
+  if (undo.done_->outcome() != transformation::state::lost) return true;
   record_failure(server, {"going back", "out of memory", false}, true);
   return false;
 }
@@ -301,10 +376,9 @@ void release_image::record_move(const binding& bound, const transformation& done
 void release_image::record_failure(const servers::resting_server& server, const step_failure& failure, bool lost,
                                    bool entry) const noexcept {
   try {
-    server_failure made{server.ref(), server.name(), std::string{server.type().name()},
-                        failure.step, failure.error, failure.timed_out,
-                        lost,         entry};
-    if (made.server.empty()) made.server = made.type + " " + spell(made.ref);
+    auto made = describe_failure(server, failure);
+    made.lost = lost;
+    made.entry = entry;
     const std::scoped_lock lock{mutex_};
     if (failures_.size() < failures_listed_max) failures_.push_back(std::move(made));
   } catch (const std::bad_alloc&) {

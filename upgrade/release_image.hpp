@@ -11,6 +11,7 @@
 #include "server/runtime.hpp"
 #include "state_migration/migration_path.hpp"
 #include "state_migration/transformation.hpp"
+#include "upgrade/kept_states.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -89,9 +90,23 @@ struct adopt_settings {
   servers::arguments arguments;          ///< for the hooks
   std::vector<std::string> accept_loss;  ///< names of losses that the operator accepted; others fail the server
   std::vector<std::string> leaving{};    ///< types that the release lacks and whose servers are left as they are
+  /// Where each state is written down before hooks run, as long as somebody else owns it. A server whose state cannot
+  /// be fails.
+  std::weak_ptr<kept_states> keep{};
+  /// What servers become again where their hooks fail or are missing, in mode atomic. Only what is not older than
+  /// `lose_since`: what happened since the others were kept was not accepted to be lost.
+  std::weak_ptr<const kept_states> from_kept{};
+  std::optional<second> lose_since{};
   /// As in transformation_settings.
   void (*begins)(const migration::path_step*, void* with) noexcept = nullptr;
   void* begins_with = nullptr;
+};
+
+/// A server that did not come over by its hooks.
+struct server_restoration {
+  server_failure failed;
+  second since{};                ///< it is again what it was then; or would be, had that been accepted
+  std::chrono::seconds lost{0};  ///< what happened for so long
 };
 
 /// Counts of one server type, since the release was made.
@@ -125,6 +140,14 @@ class release_image final : public servers::release {
   [[nodiscard]] std::uint64_t late() const noexcept { return late_.load(std::memory_order_relaxed); }
   [[nodiscard]] std::vector<server_failure> failures() const;
   [[nodiscard]] std::vector<type_count> counts() const;
+  /// Servers that became again what was kept of them, and those that would, had that been accepted.
+  struct restorations {
+    std::uint64_t count = 0;
+    std::vector<server_restoration> servers;  ///< at most failures_listed_max
+    std::optional<second> since;              ///< the oldest
+  };
+  [[nodiscard]] restorations restored() const;
+  [[nodiscard]] restorations not_accepted() const;
   [[nodiscard]] std::chrono::nanoseconds largest_migration() const noexcept;
 
   /// Converts entries of the server's evolving containers for a few microseconds; `down`: back to what they were
@@ -137,11 +160,18 @@ class release_image final : public servers::release {
    public:
     move(migration::transformation done, const servers::server_type& before) noexcept
         : done_{std::move(done)}, before_{&before} {}
+    /// Restored from what was kept; owns the state that it had.
+    move(const servers::server_type& before, void* state) noexcept : before_{&before}, replaced_{state} {}
+    move(move&& other) noexcept
+        : done_{std::move(other.done_)}, before_{other.before_}, replaced_{std::exchange(other.replaced_, nullptr)} {}
+    move& operator=(move&&) = delete;
+    ~move();
 
    private:
     friend class release_image;
-    migration::transformation done_;
+    std::optional<migration::transformation> done_;
     const servers::server_type* before_;
+    void* replaced_ = nullptr;
   };
   enum class moved { nothing_to_do, moved, failed };
   /// Brings one server over and keeps in `undo` what is needed to revert it. A failure is recorded.
@@ -157,14 +187,21 @@ class release_image final : public servers::release {
 
  private:
   struct binding;
+  struct not_moved {
+    migration::step_failure why;
+    bool lost = false;
+  };
   using transformation = migration::transformation;
 
   void bind(const release_content& source);
   void bind(const loaded_plugin& source, const servers::server_type& from);
   /// The binding to take; null where there is nothing to do.
   [[nodiscard]] const binding* find_binding(const servers::server_type&) const noexcept;
-  [[nodiscard]] std::optional<transformation> move_state(servers::resting_server&, const binding&,
-                                                         bool revertible) const noexcept;
+  /// Moves the server, or leaves it as it was and says why. Throws bad_alloc for want of memory to say it.
+  [[nodiscard]] std::optional<transformation> move_state(servers::resting_server&, const binding&, bool revertible,
+                                                         not_moved&) const;
+  [[nodiscard]] bool keep_state(const servers::resting_server&, const binding&, not_moved&) const;
+  moved restore(servers::resting_server&, const binding&, const not_moved&, std::optional<move>&) const;
   void record_failure(const servers::resting_server&, const migration::step_failure&, bool lost,
                       bool entry = false) const noexcept;
   void record_move(const binding&, const transformation&) const noexcept;
@@ -183,6 +220,8 @@ class release_image final : public servers::release {
   mutable std::atomic<std::int64_t> largest_ns_{0};
   mutable std::mutex mutex_;
   mutable std::vector<server_failure> failures_;
+  mutable restorations restored_;
+  mutable restorations not_accepted_;
   mutable std::vector<transformation> graves_;  // complete; destroyed by destroy_old_states
 };
 

@@ -68,6 +68,7 @@ void switcher::start(release_content current, content_list parents) {
   const std::scoped_lock both{operation_, mutex_};
   current_ = std::move(current);
   parents_ = std::move(parents);
+  kept_.assign(parents_.size(), nullptr);
   image_ = release_image::make(current_, {}, {});
   runtime_.switch_to(image_);
 }
@@ -97,12 +98,14 @@ result<report> switcher::rollback_to(release_content parent, const settings& cho
       return error{reason::invalid_argument,
                    "the parent release " + parents_.back().id + " is in memory: go back to it"};
     parents_.push_back(parent);
+    kept_.push_back(nullptr);
   }
   auto ended = move_to(std::move(parent), direction::down, chosen);
   if (!ended || ended->result == phase::refused || ended->result == phase::rolled_back) {
     const std::scoped_lock lock{mutex_};
     left_.push_back(std::move(parents_.back()));
     parents_.pop_back();
+    kept_.pop_back();
   }
   return tidy(std::move(ended), chosen);
 }
@@ -134,6 +137,8 @@ result<plan> switcher::plan_rollback(const settings& chosen) const {
 rehearsal_task switcher::task_for_rehearsal(const settings& chosen, const plan& planned) const {
   rehearsal_task task{current(), everything_loaded(), {}, {}, planned.one_way};
   task.settings = {direction::up, chosen.hook_timeout, chosen.arguments, chosen.accept_loss, chosen.types_leaving};
+  if (chosen.keep_states) task.keeps = std::make_shared<kept_states>(chosen.keep_bytes_max);
+  task.settings.keep = task.keeps;
   for (const auto& type : planned.back)
     for (const auto& loss : type.losses) task.losses.push_back(loss.name);
   return task;
@@ -142,6 +147,7 @@ rehearsal_task switcher::task_for_rehearsal(const settings& chosen, const plan& 
 plan switcher::plan_between(const release_content& from, const release_content& to, direction going,
                             const settings& chosen) const {
   plan_options options{going, chosen.accept_loss, chosen.one_way, chosen.types_in_use};
+  add_kept(options, chosen);
   const auto running = from.descriptions();
   const auto next = to.descriptions();
   const auto removed = [&](const plugin_description& plugin) {
@@ -163,11 +169,11 @@ plan switcher::plan_between(const release_content& from, const release_content& 
 result<report> switcher::move_to(release_content next, direction going, const settings& chosen) {
   if (image_of_current() == nullptr) return error{reason::invalid_argument, "no release was started"};
   share_loaded_plugins(everything_loaded(), next);
-  attempt now{chosen, current(), std::move(next), going, nullptr, {}};
+  attempt now{chosen, current(), std::move(next), going, nullptr, nullptr, {}};
   now.report.from = now.from.id;
   now.report.to = now.to.id;
   now.report.going = going;
-  now.report.mode = chosen.mode;
+  now.report.mode = chosen.from_kept ? mode::atomic : chosen.mode;
   phase_.store(phase::prepared, std::memory_order_release);
   now.report.plan = plan_between(now.from, now.to, going, chosen);
   now.report.problems = now.report.plan.problems;
@@ -179,14 +185,15 @@ result<report> switcher::move_to(release_content next, direction going, const se
     conclude(now, phase::refused);
     return std::move(now.report);
   }
-  now.image = image_for(now.to, going, chosen, chosen.accept_loss);
+  if (going == direction::up && chosen.keep_states) now.keeps = std::make_shared<kept_states>(chosen.keep_bytes_max);
+  now.image = image_for(now.to, going, chosen, chosen.accept_loss, now.keeps);
   {
     const std::scoped_lock lock{mutex_};
     moving_ = now.image;
   }
   // Last, as callers undo it.
   if (going == direction::down) convert_entries_back(now.from, now.to, chosen.convert_back_timeout, chosen.cancelled);
-  chosen.mode == mode::atomic ? run_atomic(now) : run_lazy(now);
+  now.report.mode == mode::atomic ? run_atomic(now) : run_lazy(now);
   return std::move(now.report);
 }
 
@@ -248,7 +255,7 @@ void switcher::roll_back(attempt& now) {
   phase_.store(phase::rolling_back, std::memory_order_release);
   if (now.switched && now.settings.going_back) now.settings.going_back();
   const auto known = now.report.problems.size();
-  const auto back = image_for(now.from, opposite(now.going), now.settings, {});
+  const auto back = image_for(now.from, opposite(now.going), now.settings, {}, nullptr);
   for (const auto& plugin : now.to.plugins)
     for (const auto& type : plugin->types()) {
       const auto way = back->path_for(*type);
@@ -313,9 +320,12 @@ void switcher::make_current(attempt& now) {
   const std::scoped_lock lock{mutex_};
   if (now.going == direction::up) {
     parents_.push_back(now.from);
+    kept_.push_back(now.keeps);
   } else {
     MOLT_ASSERT(!parents_.empty());
     parents_.pop_back();
+    now.keeps = std::move(kept_.back());
+    kept_.pop_back();
     left_.push_back(now.from);
   }
   current_ = now.to;
@@ -326,10 +336,12 @@ void switcher::unmake_current(const attempt& now, std::shared_ptr<const release_
   const std::scoped_lock lock{mutex_};
   if (now.going == direction::up) {
     parents_.pop_back();
+    kept_.pop_back();
     left_.push_back(now.to);
   } else {
     left_.pop_back();
     parents_.push_back(now.to);
+    kept_.push_back(now.keeps);
   }
   current_ = now.from;
   image_ = std::move(back);
@@ -352,6 +364,12 @@ void switcher::conclude(attempt& now, phase result) {
     const std::scoped_lock lock{mutex_};
     moving_ = nullptr;
   }
+  if (now.going == direction::down && !now.settings.from_kept && result == phase::rolled_back &&
+      report.servers_failed != 0)
+    if (const auto all = kept(); all != nullptr)
+      report.problems.push_back(
+          "what " + std::to_string(all->summary().servers) +
+          " servers were when they migrated is kept: molt plan --rollback --from-kept tells more");
   if (result == phase::done || result == phase::rolled_back) resume_quarantined();
   report.total = clock::now() - now.begun;
   phase_.store(result, std::memory_order_release);
@@ -359,10 +377,27 @@ void switcher::conclude(attempt& now, phase result) {
 }
 
 std::shared_ptr<release_image> switcher::image_for(release_content content, direction going, const settings& chosen,
-                                                   std::vector<std::string> accept_loss) const {
-  return release_image::make(
-      std::move(content), everything_loaded(),
-      {going, chosen.hook_timeout, chosen.arguments, std::move(accept_loss), chosen.types_leaving});
+                                                   std::vector<std::string> accept_loss,
+                                                   std::shared_ptr<kept_states> keep) const {
+  adopt_settings made{going, chosen.hook_timeout, chosen.arguments, std::move(accept_loss), chosen.types_leaving};
+  made.keep = std::move(keep);
+  if (chosen.from_kept && going == direction::down) {
+    made.from_kept = kept();
+    if (const auto since = accepted_since(chosen.accept_loss)) made.lose_since = *since;
+  }
+  return release_image::make(std::move(content), everything_loaded(), std::move(made));
+}
+
+void switcher::add_kept(plan_options& options, const settings& chosen) const {
+  options.from_kept = chosen.from_kept;
+  if (!chosen.from_kept) return;
+  if (const auto all = kept(); all != nullptr)
+    for (const auto& type : all->by_type()) options.kept.push_back({type.type, type.servers, to_text(type.since)});
+}
+
+std::shared_ptr<const kept_states> switcher::kept() const {
+  const std::scoped_lock lock{mutex_};
+  return kept_.empty() ? nullptr : kept_.back();
 }
 
 // ---- what is loaded
@@ -424,7 +459,10 @@ result<std::vector<loader::unload_report>> switcher::let_go(bool parents_too, st
   {
     const std::scoped_lock lock{mutex_};
     left_.clear();
-    if (parents_too) parents_.clear();
+    if (parents_too) {
+      parents_.clear();
+      kept_.clear();
+    }
   }
   std::vector<loader::unload_report> gone;
   for (auto& plugin : unneeded) gone.push_back(unload(std::move(plugin)));

@@ -15,7 +15,8 @@
 //   rolling_back a way back is missing, lossy or fails  needs_attention  as the report names them
 //
 // Invariants: in every final phase every server answers, with its whole state, on one of the two releases; refused and
-// rolled_back leave the release that was running; nothing lossy happens that the operator did not accept; the images of
+// rolled_back leave the release that was running; nothing lossy happens that the operator did not accept, and that goes
+// for what happened since a state was kept; the images of
 // the release that was left stay mapped until commit. Servers of settings::types_leaving stay on old code throughout;
 // the caller ends them.
 #pragma once
@@ -32,6 +33,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,6 +55,12 @@ struct settings {
   /// then.
   std::chrono::nanoseconds switch_timeout = std::chrono::seconds{5};
   bool one_way = false;
+  /// Up: what each server was when it migrated is kept until commit or rollback (kept_states.hpp).
+  bool keep_states = false;
+  std::size_t keep_bytes_max = migration::archive_size_max;  ///< of all together; a server beyond it fails
+  /// Down: servers whose hooks fail or are missing become again what was kept of them, if `accept_loss` has a
+  /// since=... that covers it. In mode atomic, whatever `mode` says.
+  bool from_kept = false;
   std::vector<std::string> accept_loss;
   std::vector<std::string> types_in_use;  ///< beside those with living servers: supervised children, listeners
   /// Types that the next release lacks and whose servers the caller ends after the operation, if it is done. They go on
@@ -93,8 +101,10 @@ struct report {
   std::vector<type_count> types;  ///< servers moved, by type and way
   std::uint64_t servers_migrated = 0;
   std::uint64_t servers_failed = 0;
-  std::vector<server_failure> failures;  ///< at most failures_listed_max
-  std::vector<std::string> problems;     ///< why it was refused, or what needs attention
+  std::vector<server_failure> failures;      ///< at most failures_listed_max
+  std::vector<server_restoration> restored;  ///< from what was kept; at most failures_listed_max
+  std::uint64_t servers_restored = 0;
+  std::vector<std::string> problems;  ///< why it was refused, or what needs attention
   std::vector<std::string> notes;
   std::uint64_t entries_left = 0;  ///< of evolving containers, not converted: they are when touched
   std::chrono::nanoseconds total{0};
@@ -143,6 +153,10 @@ class switcher {
 
   [[nodiscard]] release_content current() const;
   [[nodiscard]] std::vector<release_content> parents() const;
+  /// What servers were when they came from the nearest parent; null if nothing is kept.
+  [[nodiscard]] std::shared_ptr<const kept_states> kept() const;
+  /// What a plan needs to know of it.
+  void add_kept(plan_options&, const settings&) const;
   /// For status while one runs.
   [[nodiscard]] phase now() const noexcept { return phase_.load(std::memory_order_acquire); }
   [[nodiscard]] std::uint64_t migrated_so_far() const;
@@ -173,9 +187,11 @@ class switcher {
   [[nodiscard]] bool has_servers(const servers::server_type&) const;
   [[nodiscard]] result<report> tidy(result<report>, const settings&);
   [[nodiscard]] std::shared_ptr<release_image> image_for(release_content, direction, const settings&,
-                                                         std::vector<std::string> accept_loss) const;
+                                                         std::vector<std::string> accept_loss,
+                                                         std::shared_ptr<kept_states> keep) const;
   [[nodiscard]] plan plan_between(const release_content& from, const release_content& to, direction,
                                   const settings&) const;
+  void refuse_loss(attempt&);
   [[nodiscard]] content_list everything_loaded() const;
   [[nodiscard]] std::shared_ptr<const release_image> image_of_current() const;
   [[nodiscard]] result<std::vector<loader::unload_report>> let_go(bool parents_too, std::chrono::nanoseconds timeout);
@@ -190,7 +206,8 @@ class switcher {
   mutable std::mutex mutex_;  // the members below
   release_content current_;
   std::vector<release_content> parents_;
-  std::vector<release_content> left_;  // neither current nor parent, perhaps still mapped
+  std::vector<std::shared_ptr<kept_states>> kept_;  // of each parent's servers; null where nothing is kept
+  std::vector<release_content> left_;               // neither current nor parent, perhaps still mapped
   std::shared_ptr<const release_image> image_;
   std::shared_ptr<const release_image> moving_;  // what servers go to, while they do
   std::vector<molt_ref> quarantined_;            // suspended by us

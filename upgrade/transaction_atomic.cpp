@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <new>
 #include <optional>
 #include <string>
@@ -111,7 +112,7 @@ class atomic_move {
   /// False: one has failed, or it was stopped; then revert() is what is left to do.
   bool run() {
     in_parts([&](std::size_t part, servers::resting_server& server) { return move(parts_[part], server); });
-    return !stopped_;
+    return !stopped_ && image_.not_accepted().count == 0;
   }
   void revert() {
     in_parts([&](std::size_t part, servers::resting_server& server) {
@@ -193,6 +194,9 @@ void switcher::run_atomic(attempt& now) {
     rest.reset();
     now.report.at_rest = clock::now() - asked;
     now.report.servers_migrated = now.image->adopted();
+    auto restored = now.image->restored();
+    now.report.restored = std::move(restored.servers);
+    now.report.servers_restored = restored.count;
     all.reset();  // the old states go while everything runs
     if (!begin_in(now)) return roll_back(now);
     return settle(now);
@@ -221,7 +225,33 @@ void switcher::run_atomic(attempt& now) {
   now.report.servers_migrated = now.image->adopted();  // those not reverted: none
   now.report.servers_failed = now.image->failed();
   now.report.failures = now.image->failures();
-  conclude(now, now.image->lost() == 0 ? phase::rolled_back : phase::needs_attention);
+  if (now.image->lost() != 0) return conclude(now, phase::needs_attention);
+  if (now.report.problems.empty() && now.report.servers_failed == 0) {
+    refuse_loss(now);
+    return conclude(now, phase::refused);
+  }
+  conclude(now, phase::rolled_back);
+}
+
+/// Everything is as it was; what would be lost by going back to what was kept is for the operator to accept.
+void switcher::refuse_loss(attempt& now) {
+  const auto wanted = now.image->not_accepted();
+  std::map<std::string, server_restoration> oldest;
+  std::map<std::string, std::uint64_t> counts;
+  for (const auto& each : wanted.servers) {
+    const auto [at, added] = oldest.emplace(each.failed.type, each);
+    if (!added && each.since < at->second.since) at->second = each;
+    ++counts[each.failed.type];
+  }
+  for (const auto& [type, each] : oldest)
+    now.report.problems.push_back(std::to_string(counts[type]) + " servers of " + type +
+                                  " cannot go back by their hooks; what they were is kept since " +
+                                  to_text(each.since) + ", so that up to " + std::to_string(each.lost.count()) +
+                                  " s of what they did would be lost: " + each.failed.server + ": " + each.failed.hook +
+                                  ": " + each.failed.error);
+  if (wanted.count > wanted.servers.size())
+    now.report.problems.push_back(std::to_string(wanted.count) + " servers in all");
+  now.report.problems.push_back("nothing was changed; accept it with --accept-loss " + loss_since(*wanted.since));
 }
 
 }  // namespace molt::upgrade

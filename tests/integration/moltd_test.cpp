@@ -228,6 +228,39 @@ TEST_F(moltd, rehearses_an_upgrade_before_it_journals_it) {
   EXPECT_EQ(box.call("get"), "13");
 }
 
+TEST_F(moltd, goes_back_to_what_was_kept_where_the_hooks_fail_once_that_is_accepted) {
+  ASSERT_TRUE(box.start_first());
+  EXPECT_EQ(box.call("add", {{"by", 3}}), "3");
+  ASSERT_EQ(box.install("2.0.1").status, 200U);
+  auto done = box.molt("upgrade 2.0.1 --keep-states");
+  ASSERT_EQ(done.status, 0) << done.out << done.err;
+  EXPECT_EQ(box.ask("GET", "/v1/status").text({"kept", "servers"}), "1");
+  EXPECT_THAT(box.molt("status").out, HasSubstr("what 1 servers were since 20"));
+  EXPECT_EQ(box.call("add", {{"by", -16}, {"who", "me"}}), "-13") << "with which its hook fails";
+  done = box.molt("rollback");
+  EXPECT_EQ(done.status, 3) << done.out << done.err;
+  EXPECT_THAT(done.err, HasSubstr("molt plan --rollback --from-kept"));
+  EXPECT_EQ(box.call("get"), "-13");
+  done = box.molt("plan --rollback --from-kept");
+  EXPECT_EQ(done.status, 0) << done.out << done.err;
+  EXPECT_THAT(done.out, HasSubstr("where a hook fails, its server becomes what it was"));
+  const std::string since = "since=" + box.ask("GET", "/v1/status").text({"kept", "since"});
+  done = box.molt("rollback --from-kept");
+  EXPECT_EQ(done.status, 1) << done.out << done.err;
+  EXPECT_THAT(done.err, HasSubstr("1 servers of counter.server cannot go back by their hooks"));
+  EXPECT_THAT(done.err, HasSubstr("accept it with --accept-loss " + since));
+  EXPECT_EQ(box.molt("rollback --from-kept --accept-loss since=noon").status, 1);
+  EXPECT_EQ(box.call("version"), "2.0.1");
+  EXPECT_EQ(box.call("get"), "-13") << "nothing was changed";
+  done = box.molt("rollback --from-kept --accept-loss " + since);
+  EXPECT_EQ(done.status, 0) << done.out << done.err;
+  EXPECT_THAT(done.out, HasSubstr(" is what it was at " + since.substr(6)));
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  EXPECT_EQ(box.call("get"), "3");
+  EXPECT_EQ(box.ask("GET", "/v1/status").text({"kept"}), "null");
+  EXPECT_EQ(box.molt("rollback --from-kept").status, 1) << "there is nothing any more";
+}
+
 TEST_F(moltd, ends_a_rehearsal_whose_client_or_moltd_went_away) {
   ASSERT_TRUE(box.start_first());
   ASSERT_EQ(box.install("2.0.3").status, 200U);  // its hook takes 400 ms

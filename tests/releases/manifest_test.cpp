@@ -64,6 +64,8 @@ hook_timeout_ms = 10
 switch_timeout_ms = 20
 on_failure = "quarantine"
 one_way = true
+keep_states = true
+keep_states_mb = 64
 arguments = { "size" = "2" }
 )");
   ASSERT_TRUE(read) << read.error().text();
@@ -90,6 +92,8 @@ arguments = { "size" = "2" }
   EXPECT_EQ(read->upgrade.switch_timeout, milliseconds{20});
   EXPECT_EQ(read->upgrade.on_failure, failure_policy::quarantine);
   EXPECT_TRUE(read->upgrade.one_way);
+  EXPECT_TRUE(read->upgrade.keep_states);
+  EXPECT_EQ(read->upgrade.keep_states_mb, 64U);
   EXPECT_EQ(read->upgrade.arguments, (argument_list{{"size", "2"}}));
 }
 
@@ -108,6 +112,7 @@ TEST(manifest, has_the_defaults_the_reference_states) {
   EXPECT_EQ(read->upgrade.switch_timeout, milliseconds{5000});
   EXPECT_EQ(read->upgrade.on_failure, failure_policy::rollback);
   EXPECT_FALSE(read->upgrade.one_way);
+  EXPECT_FALSE(read->upgrade.keep_states);
 }
 
 TEST(manifest, reads_a_tree_of_supervisors_in_the_order_of_the_file) {
