@@ -170,6 +170,11 @@ result<rehearsal_report> box::implementation::rehearse(const std::filesystem::pa
   }
   rehearsal_request wanted;
   wanted.task = switcher_->task_for_rehearsal(up.settings, planned);
+  wanted.replay = request.replay.value_or(replaying_of(up.to.manifest));
+  if (wanted.replay != replaying::off)
+    for (const auto& server : runtime_->servers())
+      if (auto messages = runtime_->last_messages(server.ref); messages && !messages->empty())
+        wanted.task.recorded.emplace(server.ref.bits, std::move(*messages));
   wanted.to = up.to.id();
   wanted.mode = up.settings.mode;
   wanted.atomic_threads = upgrade::atomic_threads(up.settings);

@@ -128,6 +128,15 @@ result<change_body> read_change(const http_request& asked, bool folder_needed) {
   MOLT_TRY(made.request.arguments, given.arguments("arguments"));
   MOLT_TRY(made.request.accept_loss, given.texts("accept_loss"));
   MOLT_TRY(made.request.keep_states, given.flag("keep_states"));
+  MOLT_TRY(const std::string replay, given.text("replay"));
+  if (replay == "off")
+    made.request.replay = replaying::off;
+  else if (replay == "report")
+    made.request.replay = replaying::report;
+  else if (replay == "strict")
+    made.request.replay = replaying::strict;
+  else if (!replay.empty())
+    return error{reason::invalid_argument, "replay: expected \"off\", \"report\" or \"strict\""};
   MOLT_TRY(made.request.from_kept, given.flag("from_kept"));
   MOLT_TRY(const std::int64_t switch_timeout_ms, given.number("switch_timeout_ms", 1, switch_timeout_max_ms));
   if (switch_timeout_ms != 0) made.request.switch_timeout = std::chrono::milliseconds{switch_timeout_ms};
@@ -236,6 +245,21 @@ result<http_response> dispatch(box& node, const http_request& asked) {
   return error{reason::not_found, asked.path + ": no such path"};
 }
 
+/// Null if none was asked for.
+json::value replay_of(const rehearsal_report& report) {
+  if (report.replay == replaying::off) return nullptr;
+  const auto& replay = report.findings.replay;
+  json::array differences;
+  for (const auto& each : replay.differences)
+    differences.push_back(
+        {{"server", as_utf8(each.server)}, {"message", as_utf8(each.message)}, {"difference", as_utf8(each.text)}});
+  return {{"servers", replay.servers},
+          {"messages", replay.messages},
+          {"skipped", replay.skipped},
+          {"differed", replay.differed},
+          {"differences", std::move(differences)}};
+}
+
 }  // namespace
 
 http_response answer(box& node, const http_request& asked) {
@@ -311,6 +335,7 @@ std::string to_json(const rehearsal_report& report) {
                                         {"switch_timeout_ms", milliseconds(report.switch_timeout)}}},
                                       {"memory_added_bytes", found.memory_added},
                                       {"types", std::move(types)},
+                                      {"replay", replay_of(report)},
                                       {"failures", std::move(failures)},
                                       {"problems", strings(report.problems)},
                                       {"notes", strings(report.notes)}});

@@ -280,6 +280,19 @@ void tell_end(rehearsal_report& report, watched seen, const std::optional<siginf
   }
 }
 
+void judge_replay(rehearsal_report& report) {
+  const auto& replay = report.findings.replay;
+  if (replay.messages == 0)
+    report.problems.emplace_back(
+        "there was nothing to replay: no server records payloads (record_messages and record_payload_bytes)");
+  for (std::size_t n = 0; n < std::min(replay.differences.size(), problems_of_failures_max); ++n) {
+    const auto& each = replay.differences[n];
+    report.problems.push_back("in the replay: " + each.server + ", " + each.message + ": " + each.text);
+  }
+  if (replay.differed > problems_of_failures_max)
+    report.problems.push_back("and " + std::to_string(replay.differed - problems_of_failures_max) + " replies more");
+}
+
 void judge(rehearsal_report& report, std::uint64_t memory) {
   const auto& findings = report.findings;
   if (!report.how.empty()) report.problems.push_back("the copy " + report.how);
@@ -303,6 +316,7 @@ void judge(rehearsal_report& report, std::uint64_t memory) {
     report.problems.push_back("mode atomic would keep everything at rest for about " + in_ms(report.predicted_rest) +
                               " ms to migrate, but switch_timeout_ms is " + in_ms(report.switch_timeout) +
                               ": raise it under [upgrade], or use --mode lazy");
+  if (report.replay == replaying::strict && report.ended == rehearsal_end::finished) judge_replay(report);
   report.notes = findings.notes;
   report.passed = report.problems.empty() && report.ended == rehearsal_end::finished;
 }
@@ -384,6 +398,7 @@ result<rehearsal_report> rehearse(servers::runtime& runtime, const rehearsal_req
   report.from = request.task.from.id;
   report.to = request.to;
   report.mode = request.mode;
+  report.replay = request.replay;
   report.atomic_threads = request.atomic_threads;
   report.switch_timeout = request.switch_timeout;
   const auto shared = make_shared_memory();

@@ -62,6 +62,10 @@ enum class rehearsal_end {
 };
 [[nodiscard]] std::string_view to_string(rehearsal_end) noexcept;
 
+/// Of the messages recorded of servers: whether they are handled again by both versions, and whether another reply
+/// keeps the rehearsal from passing.
+enum class replaying { off, report, strict };
+
 struct rehearsal_report {
   bool passed = false;
   std::string from;
@@ -78,6 +82,7 @@ struct rehearsal_report {
   std::chrono::nanoseconds total{0};
   std::uint64_t copied_bytes = 0;  ///< resident when it was copied
   upgrade::mode mode = upgrade::mode::lazy;
+  replaying replay = replaying::off;
   /// What mode atomic would need at rest, with so many threads, and may take.
   std::chrono::nanoseconds predicted_rest{0};
   unsigned atomic_threads = 0;
@@ -89,6 +94,7 @@ struct rehearsal_request {
   std::string to;
   upgrade::mode mode = upgrade::mode::lazy;  ///< atomic: does not pass if everything would rest beyond switch_timeout
   unsigned atomic_threads = 1;
+  replaying replay = replaying::off;
   std::chrono::nanoseconds switch_timeout = std::chrono::seconds{5};
   /// Called in the copy.
   std::function<result<upgrade::release_content>()> load;

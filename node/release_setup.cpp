@@ -206,6 +206,18 @@ upgrade::settings upgrade_settings_of(const releases::manifest& manifest) {
   return settings;
 }
 
+replaying replaying_of(const releases::manifest& manifest) noexcept {
+  switch (manifest.upgrade.rehearsal_replay) {
+    case releases::replay_kind::report:
+      return replaying::report;
+    case releases::replay_kind::strict:
+      return replaying::strict;
+    case releases::replay_kind::off:
+      break;
+  }
+  return replaying::off;
+}
+
 rehearsal_limits rehearsal_limits_of(const releases::manifest& manifest) {
   rehearsal_limits limits;
   limits.time = manifest.upgrade.rehearsal_timeout;

@@ -54,6 +54,7 @@ struct inspected_release {
 
 /// What its rehearsal may use.
 [[nodiscard]] rehearsal_limits rehearsal_limits_of(const releases::manifest&);
+[[nodiscard]] replaying replaying_of(const releases::manifest&) noexcept;
 
 [[nodiscard]] const releases::listener_entry* find_listener(const releases::manifest&, std::string_view name) noexcept;
 

@@ -57,6 +57,17 @@ std::string_view to_string(auto_shutdown_kind kind) noexcept {
 
 std::string_view to_string(upgrade_mode mode) noexcept { return mode == upgrade_mode::lazy ? "lazy" : "atomic"; }
 
+std::string_view to_string(replay_kind kind) noexcept {
+  switch (kind) {
+    case replay_kind::report:
+      return "report";
+    case replay_kind::strict:
+      return "strict";
+    case replay_kind::off:
+      break;
+  }
+  return "off";
+}
 std::string_view to_string(failure_policy policy) noexcept {
   return policy == failure_policy::rollback ? "rollback" : "quarantine";
 }
@@ -456,14 +467,16 @@ class manifest_reader {
 
   void upgrade(manifest_table& t) {
     t.only({"mode", "hook_timeout_ms", "switch_timeout_ms", "on_failure", "one_way", "keep_states", "keep_states_mb",
-            "arguments", "rehearsal_timeout_ms", "rehearsal_cpu_ms", "rehearsal_memory_mb"});
+            "rehearsal_replay", "arguments", "rehearsal_timeout_ms", "rehearsal_cpu_ms", "rehearsal_memory_mb"});
     auto& u = result_.upgrade;
     u.mode = t.one_of("mode", u.mode, {upgrade_mode::lazy, upgrade_mode::atomic});
     u.hook_timeout = t.duration("hook_timeout_ms", u.hook_timeout, std::chrono::milliseconds{1});
     u.switch_timeout = t.duration("switch_timeout_ms", u.switch_timeout, std::chrono::milliseconds{1});
+    u.rehearsal_replay =
+        t.one_of("rehearsal_replay", u.rehearsal_replay, {replay_kind::off, replay_kind::report, replay_kind::strict});
     u.on_failure = t.one_of("on_failure", u.on_failure, {failure_policy::rollback, failure_policy::quarantine});
     u.one_way = t.boolean("one_way", u.one_way);
-    u.keep_states = t.boolean("keep_states", "keep_states_mb", u.keep_states);
+    u.keep_states = t.boolean("keep_states", u.keep_states);
     u.rehearsal_timeout = t.duration("rehearsal_timeout_ms", u.rehearsal_timeout, std::chrono::milliseconds{1});
     u.rehearsal_cpu = t.duration("rehearsal_cpu_ms", u.rehearsal_cpu, std::chrono::milliseconds{1});
     u.rehearsal_memory_mb = static_cast<std::uint32_t>(

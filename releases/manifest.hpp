@@ -50,12 +50,14 @@ enum class strategy_kind { one_for_one, one_for_all, rest_for_one, dynamic };
 enum class auto_shutdown_kind { never, any_significant, all_significant };
 enum class upgrade_mode { lazy, atomic };
 enum class failure_policy { rollback, quarantine };
+enum class replay_kind { off, report, strict };
 
 [[nodiscard]] std::string_view to_string(restart_kind) noexcept;
 [[nodiscard]] std::string_view to_string(strategy_kind) noexcept;
 [[nodiscard]] std::string_view to_string(auto_shutdown_kind) noexcept;
 [[nodiscard]] std::string_view to_string(upgrade_mode) noexcept;
 [[nodiscard]] std::string_view to_string(failure_policy) noexcept;
+[[nodiscard]] std::string_view to_string(replay_kind) noexcept;
 
 /// [[plugin]]
 struct plugin_entry {
@@ -158,7 +160,8 @@ struct upgrade_settings {
   std::chrono::milliseconds rehearsal_timeout{60'000};
   std::chrono::milliseconds rehearsal_cpu{0};  ///< 0: as the timeout
   std::uint32_t rehearsal_memory_mb = 0;       ///< beyond what is copied; 0: half of what the system has available
-  argument_list arguments;                     ///< given to hooks
+  replay_kind rehearsal_replay = replay_kind::off;
+  argument_list arguments;  ///< given to hooks
 };
 
 struct manifest {

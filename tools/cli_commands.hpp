@@ -40,10 +40,11 @@ struct change_request {
   std::string release;  ///< upgrade only
   std::string mode;     ///< upgrade only: empty, "lazy" or "atomic"
   std::vector<std::string> accept_loss;
-  key_values arguments;   ///< given to hooks
-  bool rehearsal = true;  ///< upgrade only: first
+  key_values arguments;                ///< given to hooks
+  bool rehearsal = true;               ///< upgrade only: first
   bool keep_states = false;            ///< upgrade only
   bool from_kept = false;              ///< rollback only
+  std::string replay;                  ///< in the rehearsal: empty, "off", "report" or "strict"
   std::int64_t switch_timeout_ms = 0;  ///< 0: the manifest's
   std::chrono::seconds timeout{3600};
 };

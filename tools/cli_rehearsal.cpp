@@ -62,6 +62,14 @@ void print_rehearsal(const json::value& body) {
                 duration_text(number_of(atomic, "pause_ms")).c_str(), text_of(atomic, "threads").c_str(),
                 duration_text(number_of(atomic, "switch_timeout_ms")).c_str());
   print_types(body);
+  if (const auto& replay = member_of(body, "replay"); replay.is_object()) {
+    std::printf("replayed %s messages of %s servers, %s skipped, %s answered in another way\n",
+                text_of(replay, "messages").c_str(), text_of(replay, "servers").c_str(),
+                text_of(replay, "skipped").c_str(), text_of(replay, "differed").c_str());
+    for (const auto& each : items_of(replay, "differences"))
+      std::printf("%s %s, %s: %s\n", paint(colour::yellow, "differs:").c_str(), text_of(each, "server").c_str(),
+                  text_of(each, "message").c_str(), text_of(each, "difference").c_str());
+  }
   for (const auto& note : items_of(body, "notes")) std::printf("note: %s\n", line_of(note).c_str());
   if (const auto& stack = items_of(body, "stack"); !stack.empty()) {
     std::fprintf(stderr, "stack of the copy:\n");
@@ -79,6 +87,7 @@ int rehearse(const settings& with, const change_request& request) {
   json::object body{{"release", request.release}, {"arguments", *arguments}, {"accept_loss", std::move(losses)}};
   if (!request.mode.empty()) body["mode"] = request.mode;
   if (request.keep_states) body["keep_states"] = true;
+  if (!request.replay.empty()) body["replay"] = request.replay;
   if (request.switch_timeout_ms != 0) body["switch_timeout_ms"] = request.switch_timeout_ms;
   answer done;
   {

@@ -118,6 +118,7 @@ int change(const settings& with, std::string_view target, json::object body, con
   if (!arguments) return exit_usage;
   body["arguments"] = *arguments;
   if (request.keep_states) body["keep_states"] = true;
+  if (!request.replay.empty()) body["replay"] = request.replay;
   if (request.from_kept) body["from_kept"] = true;
   if (request.switch_timeout_ms != 0) body["switch_timeout_ms"] = request.switch_timeout_ms;
   answer done;

@@ -182,6 +182,7 @@ class command_line {
     upgrade.add_option("RELEASE", change_.release, release_help_)->required();
     add_mode(upgrade);
     add_keep_states(upgrade);
+    add_replay(upgrade);
     add_switch_timeout(upgrade);
     add_change(upgrade);
     upgrade.callback([this] { chosen_ = [this] { return molt::cli::upgrade(with_, change_); }; });
@@ -194,6 +195,7 @@ class command_line {
     rehearse.add_option("RELEASE", change_.release, release_help_)->required();
     add_mode(rehearse);
     add_keep_states(rehearse);
+    add_replay(rehearse);
     add_switch_timeout(rehearse);
     add_losses(rehearse, change_.accept_loss);
     add_arguments(rehearse, change_.arguments);
@@ -360,6 +362,14 @@ class command_line {
   void add_keep_states(CLI::App& to) {
     to.add_flag("--keep-states", change_.keep_states,
                 "Keep what each server was until commit or rollback, for molt rollback --from-kept");
+  }
+
+  void add_replay(CLI::App& to) {
+    to.add_option(
+          "--replay", change_.replay,
+          "In the rehearsal: handle recorded messages again on both versions; another reply is shown (report) or "
+          "keeps it from passing (strict)")
+        ->check(CLI::IsMember({"off", "report", "strict"}));
   }
 
   void add_switch_timeout(CLI::App& to) {

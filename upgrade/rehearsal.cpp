@@ -2,6 +2,7 @@
 
 #include "state_migration/archive_buffer.hpp"
 #include "state_migration/archive_difference.hpp"
+#include "upgrade/replay.hpp"
 
 #include <malloc.h>
 
@@ -81,12 +82,15 @@ class rehearser {
     before_.clear();
     const auto begun = clock::now();
     if (!stays && !archive(server, before_, rehearsal_stage::archiving)) return fail_type(entry);
+    const auto* const recorded = recorded_of(server);
+    const auto answers = recorded != nullptr ? play(server, type, *recorded) : std::vector<replayed>{};
     if (undone_by_archive) entry.undo_ns += (clock::now() - begun).count();
     const auto heap = close_look ? heap_in_use() : 0;
     const auto took = move(server, *next_, rehearsal_stage::migrating);
     if (!took) return fail_type(entry);
     count(entry, *took, close_look ? heap_in_use() - heap : 0, close_look);
     if (!check_kept(server, type) || (!stays && !convert_entries(server))) return fail_type(entry);
+    if (recorded != nullptr) compare_replies(*recorded, answers, play(server, type, *recorded), server.type());
     if (task_.one_way) return;
     const auto back = move(server, *back_, rehearsal_stage::going_back);
     if (!back) return fail_type(entry);
@@ -293,6 +297,58 @@ class rehearser {
          std::string{of.steps.get()} + ", and back)");
   }
 
+  [[nodiscard]] const std::vector<servers::recorded_message>* recorded_of(const servers::resting_server& server) const {
+    const auto found = task_.recorded.find(server.ref().bits);
+    return found == task_.recorded.end() ? nullptr : &found->second;
+  }
+
+  /// Handles them on a copy of the state, by the code that the server has now. Ends where the server would.
+  std::vector<replayed> play(const servers::resting_server& server, const servers::server_type& senders,
+                             const std::vector<servers::recorded_message>& recorded) {
+    set(rehearsal_stage::replaying);
+    board_.step.set("copying its state");
+    step_ = nullptr;
+    std::vector<replayed> answers;
+    migration::archive_buffer state;
+    molt_text text;
+    text.size = 0;
+    if (state.save(*server.type().abi().state, server.state(), text) != MOLT_OK) return answers;
+    replayer copy{server.type(), state.bytes(), server.ref()};
+    if (!copy.is_ready()) note(server_ + " was not replayed: " + copy.why());
+    for (const auto& message : recorded) {
+      if (!copy.is_ready()) break;
+      board_.step.set(message.message);
+      answers.push_back(copy.handle(message, senders));
+      if (answers.back().handled && answers.back().status != MOLT_OK) break;
+    }
+    return answers;
+  }
+
+  void compare_replies(const std::vector<servers::recorded_message>& recorded, const std::vector<replayed>& before,
+                       const std::vector<replayed>& after, const servers::server_type& later) {
+    const auto both = std::min(before.size(), after.size());
+    board_.not_replayed += recorded.size() - both;
+    std::uint64_t here = 0;
+    for (std::size_t n = 0; n < both; ++n) {
+      if (!before[n].handled) {
+        ++board_.not_replayed;
+        continue;
+      }
+      ++here;
+      const std::string text = difference_of(before[n], after[n], later);
+      if (text.empty()) continue;
+      if (board_.differed < rehearsal_differences_max) {
+        auto& to = board_.difference[board_.differed];
+        to.server.set(server_);
+        to.message.set(recorded[n].message.empty() ? "data" : recorded[n].message);
+        to.text.set(text);
+      }
+      ++board_.differed;
+    }
+    board_.replayed += here;
+    if (here != 0) ++board_.replayed_servers;
+  }
+
   void note(std::string_view text) noexcept {
     if (board_.notes < rehearsal_notes_max) board_.note[board_.notes++].set(text);
   }
@@ -368,6 +424,8 @@ std::string_view to_string(rehearsal_stage stage) noexcept {
       return "going_back";
     case rehearsal_stage::comparing:
       return "comparing";
+    case rehearsal_stage::replaying:
+      return "replaying";
     case rehearsal_stage::finished:
       return "finished";
   }
@@ -457,6 +515,10 @@ rehearsal_findings read_board(const rehearsal_board& board) {
     found.failures.push_back(
         {shown(from.server), shown(from.type), stage_of(from.stage), shown(from.hook), shown(from.error)});
   }
+  found.replay = {board.replayed_servers, board.replayed, board.not_replayed, board.differed, {}};
+  for (std::size_t n = 0; n < std::min<std::size_t>(board.differed, rehearsal_differences_max); ++n)
+    found.replay.differences.push_back(
+        {shown(board.difference[n].server), shown(board.difference[n].message), shown(board.difference[n].text)});
   for (std::size_t n = 0; n < std::min<std::size_t>(board.notes, rehearsal_notes_max); ++n)
     found.notes.push_back(shown(board.note[n]));
   return found;

@@ -7,6 +7,8 @@
 //               evolving containers are converted, to see that they can be
 //   going_back  it is brought back along the down edges, whatever they declare to lose; not if the release is one-way
 //   comparing   its state is written again: the same, but for losses that were declared
+//   replaying   if asked for: the messages recorded of it are handled again (replay.hpp) by the running version before
+//               it migrates, and by the next one afterwards, each on a copy of its state, and the replies compared
 //
 // What is found goes to a board in memory that both processes share, as it is found: if the copy dies, the board says
 // at what. A hook that writes where it should not may have written on the board too, so the reader believes nothing:
@@ -24,6 +26,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace molt::upgrade {
@@ -31,8 +34,18 @@ namespace molt::upgrade {
 inline constexpr std::size_t rehearsal_types_max = 128;     ///< further ones are counted together
 inline constexpr std::size_t rehearsal_failures_max = 100;  ///< listed; the rehearsal ends at ten times as many
 inline constexpr std::size_t rehearsal_notes_max = 32;
+inline constexpr std::size_t rehearsal_differences_max = 64;  ///< of replies, listed
 
-enum class rehearsal_stage : std::uint32_t { starting, loading, archiving, migrating, going_back, comparing, finished };
+enum class rehearsal_stage : std::uint32_t {
+  starting,
+  loading,
+  archiving,
+  migrating,
+  going_back,
+  comparing,
+  replaying,
+  finished
+};
 [[nodiscard]] std::string_view to_string(rehearsal_stage) noexcept;
 
 // ---- The board
@@ -86,6 +99,12 @@ struct rehearsal_board {
     std::uint32_t stage;
   };
 
+  struct difference_entry {
+    board_text<160> server;
+    board_text<120> message;
+    board_text<500> text;
+  };
+
   std::uint32_t stage;
   std::uint32_t types;
   std::uint64_t visited;
@@ -100,6 +119,11 @@ struct rehearsal_board {
   std::array<board_text<400>, rehearsal_notes_max> note;
   std::array<type_entry, rehearsal_types_max> type_of;
   std::array<failure_entry, rehearsal_failures_max> failure;
+  std::uint64_t replayed_servers;
+  std::uint64_t replayed;
+  std::uint64_t not_replayed;
+  std::uint64_t differed;
+  std::array<difference_entry, rehearsal_differences_max> difference;
   std::uint64_t checksum;  ///< of everything before, once finished
 };
 
@@ -113,6 +137,8 @@ struct rehearsal_task {
   std::vector<std::string> losses;  ///< names of all that the way back loses
   bool one_way = false;
   std::shared_ptr<kept_states> keeps{};  ///< null unless the upgrade keeps states
+  /// What to replay, by the server's reference, the oldest first.
+  std::unordered_map<std::uint64_t, std::vector<servers::recorded_message>> recorded{};
 };
 
 /// Migrates every server there and back. Single-threaded; touches of the runtime only its servers.
@@ -144,6 +170,21 @@ struct rehearsal_failure {
   std::string error;
 };
 
+/// A message that the next version answers in another way.
+struct reply_difference {
+  std::string server;
+  std::string message;
+  std::string text;
+};
+
+struct replay_findings {
+  std::uint64_t servers = 0;
+  std::uint64_t messages = 0;  ///< handled again
+  std::uint64_t skipped = 0;   ///< without payload, or without handler even in the running version
+  std::uint64_t differed = 0;
+  std::vector<reply_difference> differences;  ///< at most rehearsal_differences_max
+};
+
 struct rehearsal_findings {
   rehearsal_stage stage = rehearsal_stage::starting;
   bool damaged = false;  ///< finished, but the board was written to by something else
@@ -157,6 +198,7 @@ struct rehearsal_findings {
   std::vector<rehearsed_type> types;
   std::vector<rehearsal_failure> failures;  ///< at most rehearsal_failures_max
   std::vector<std::string> notes;
+  replay_findings replay;
   // Of all types together:
   std::chrono::nanoseconds median{0};
   std::chrono::nanoseconds p99{0};

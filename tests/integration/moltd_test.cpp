@@ -261,6 +261,24 @@ TEST_F(moltd, goes_back_to_what_was_kept_where_the_hooks_fail_once_that_is_accep
   EXPECT_EQ(box.molt("rollback --from-kept").status, 1) << "there is nothing any more";
 }
 
+TEST_F(moltd, replays_recorded_messages_in_a_rehearsal) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  ASSERT_EQ(box.ask("POST", "/v1/servers/counter/record", {{"messages", 16}, {"payload_bytes", 4096}}).status, 200U);
+  EXPECT_EQ(box.call("add", {{"by", 3}}), "3");
+  auto done = box.molt("rehearse 2.0.0 --replay strict");
+  EXPECT_EQ(done.status, 0) << done.out << done.err;
+  EXPECT_THAT(done.out, HasSubstr("replayed 1 messages of 1 servers, 0 skipped, 0 answered in another way"));
+  EXPECT_EQ(box.call("version"), "1.0.0");
+  done = box.molt("rehearse 2.0.0 --replay report");
+  EXPECT_EQ(done.status, 0) << done.out << done.err;
+  EXPECT_THAT(done.out, HasSubstr("differs: counter, version: "));
+  done = box.molt("upgrade 2.0.0 --replay strict");
+  EXPECT_EQ(done.status, 1) << done.out << done.err;
+  EXPECT_THAT(done.err, HasSubstr("in the rehearsal: in the replay: counter, version: "));
+  EXPECT_EQ(box.call("get"), "3") << "and the live server has handled each message once";
+}
+
 TEST_F(moltd, ends_a_rehearsal_whose_client_or_moltd_went_away) {
   ASSERT_TRUE(box.start_first());
   ASSERT_EQ(box.install("2.0.3").status, 200U);  // its hook takes 400 ms

@@ -130,6 +130,18 @@ class rehearsals : public testing::Test {
     return text;
   }
 
+  std::int64_t add(std::size_t n, std::int64_t by) {
+    std::int64_t reply = 0;
+    EXPECT_EQ(runtime_.call(counters_[n], message("add"), &by, &reply, 30s), MOLT_OK);
+    return reply;
+  }
+  void ask_version(std::size_t n) {
+    alignas(std::string) unsigned char reply[sizeof(std::string)];
+    char nothing = 0;
+    ASSERT_EQ(runtime_.call(counters_[n], message("version"), &nothing, reply, 30s), MOLT_OK);
+    message("version").reply->destroy(reply);
+  }
+
   servers::runtime runtime_{[] {
     servers::options made;
     made.pool_threads = 2;
@@ -204,6 +216,82 @@ TEST_F(rehearsals, refuse_mode_atomic_where_it_would_rest_beyond_its_deadline) {
   const auto allowed = run(wanted);
   EXPECT_TRUE(allowed.passed) << told(allowed);
   EXPECT_LT(allowed.predicted_rest, allowed.findings.total + allowed.findings.undo + allowed.findings.largest);
+}
+
+/// What the counters have handled: what the live ones answered, the copies answer again, one version as the other.
+class replays : public rehearsals {
+ protected:
+  void record(std::size_t n, std::size_t payload_bytes) {
+    ASSERT_TRUE(runtime_.record(counters_[n], {16, payload_bytes}));
+  }
+  rehearsal_request replaying_request(const char* file, replaying how, servers::arguments arguments = {}) {
+    auto made = request(file, std::move(arguments));
+    made.replay = how;
+    for (const auto server : counters_)
+      if (auto messages = runtime_.last_messages(server)) made.task.recorded.emplace(server.bits, std::move(*messages));
+    return made;
+  }
+};
+
+TEST_F(replays, answer_as_before_where_the_next_version_does) {
+  record(2, 4096);
+  record(3, 4096);
+  record(4, 0);
+  for (const std::int64_t by : {5, 7, -2}) {
+    add(2, by);
+    add(3, by);
+  }
+  add(4, 1);
+  const auto report = run(replaying_request(fixtures::counter_2_0_0, replaying::strict));
+  EXPECT_TRUE(report.passed) << told(report);
+  const auto& replay = report.findings.replay;
+  EXPECT_EQ(replay.servers, 2U);
+  EXPECT_EQ(replay.messages, 6U) << "through the message hook";
+  EXPECT_EQ(replay.skipped, 1U) << "without its payload";
+  EXPECT_EQ(replay.differed, 0U);
+  EXPECT_EQ(add(2, 0), 12) << "the live server has not handled them twice";
+}
+
+TEST_F(replays, show_replies_that_the_next_version_would_change) {
+  record(2, 4096);
+  add(2, 5);
+  ask_version(2);
+  auto wanted = replaying_request(fixtures::counter_2_0_0, replaying::report);
+  auto report = run(wanted);
+  EXPECT_TRUE(report.passed) << told(report);
+  ASSERT_EQ(report.findings.replay.differences.size(), 1U);
+  const auto& found = report.findings.replay.differences[0];
+  EXPECT_EQ(found.server, "counter 2");
+  EXPECT_EQ(found.message, "version");
+  EXPECT_THAT(found.text, HasSubstr("\"1.0.0\" became \"2.0.0\""));
+  wanted.replay = replaying::strict;
+  report = run(wanted);
+  EXPECT_FALSE(report.passed);
+  EXPECT_THAT(report.problems, ElementsAre(HasSubstr("in the replay: counter 2, version: ")));
+}
+
+TEST_F(replays, that_have_nothing_to_replay_do_not_pass_where_they_must) {
+  EXPECT_TRUE(run(replaying_request(fixtures::counter_2_0_0, replaying::report)).passed);
+  const auto report = run(replaying_request(fixtures::counter_2_0_0, replaying::strict));
+  EXPECT_THAT(report.problems, ElementsAre(HasSubstr("there was nothing to replay")));
+}
+
+TEST_F(replays, of_messages_that_fail_end_where_their_server_would) {
+  record(2, 4096);
+  add(2, 5);
+  auto wanted = replaying_request(fixtures::counter_2_0_0, replaying::strict);
+  auto& messages = wanted.task.recorded.at(counters_[2].bits);
+  auto damaged = messages.front();
+  damaged.payload.pop_back();
+  messages.push_back(damaged);
+  auto unknown = messages.front();
+  unknown.key ^= 1;
+  messages.push_back(unknown);
+  messages.push_back(messages.front());
+  const auto report = run(wanted);
+  EXPECT_TRUE(report.passed) << told(report);
+  EXPECT_EQ(report.findings.replay.messages, 2U);
+  EXPECT_EQ(report.findings.replay.skipped, 2U);
 }
 
 TEST_F(rehearsals, name_the_server_whose_hook_throws) {

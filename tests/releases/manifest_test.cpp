@@ -66,6 +66,7 @@ on_failure = "quarantine"
 one_way = true
 keep_states = true
 keep_states_mb = 64
+rehearsal_replay = "strict"
 arguments = { "size" = "2" }
 )");
   ASSERT_TRUE(read) << read.error().text();
@@ -94,6 +95,7 @@ arguments = { "size" = "2" }
   EXPECT_TRUE(read->upgrade.one_way);
   EXPECT_TRUE(read->upgrade.keep_states);
   EXPECT_EQ(read->upgrade.keep_states_mb, 64U);
+  EXPECT_EQ(read->upgrade.rehearsal_replay, replay_kind::strict);
   EXPECT_EQ(read->upgrade.arguments, (argument_list{{"size", "2"}}));
 }
 
@@ -113,6 +115,7 @@ TEST(manifest, has_the_defaults_the_reference_states) {
   EXPECT_EQ(read->upgrade.on_failure, failure_policy::rollback);
   EXPECT_FALSE(read->upgrade.one_way);
   EXPECT_FALSE(read->upgrade.keep_states);
+  EXPECT_EQ(read->upgrade.rehearsal_replay, replay_kind::off);
 }
 
 TEST(manifest, reads_a_tree_of_supervisors_in_the_order_of_the_file) {

@@ -1,0 +1,267 @@
+#include "upgrade/replay.hpp"
+
+#include "plugin/storage.hpp"
+#include "state_migration/archive_difference.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <utility>
+
+namespace molt::upgrade {
+namespace {
+
+std::string said(const molt_text& text) { return {text.data, std::min(text.size, MOLT_TEXT_CAPACITY)}; }
+
+/// An object of the schema, destroyed with this if it was made.
+class object {
+ public:
+  explicit object(const molt_schema& schema) : schema_{schema}, storage_{allocate_storage(schema)} {
+    if (storage_ == nullptr) throw std::bad_alloc{};
+  }
+  object(const object&) = delete;
+  object& operator=(const object&) = delete;
+  ~object() {
+    if (made_) schema_.destroy(storage_);
+    free_storage(schema_, storage_);
+  }
+  [[nodiscard]] void* storage() const noexcept { return storage_; }
+  void made() noexcept { made_ = true; }
+
+ private:
+  const molt_schema& schema_;
+  void* storage_;
+  bool made_ = false;
+};
+
+bool load(object& to, const molt_schema& schema, std::string_view archive, std::string& why) {
+  molt_text text;
+  text.size = 0;
+  if (migration::load_all(schema, archive, to.storage(), text) != MOLT_OK) {
+    why = text.size != 0 ? said(text) : "it cannot be read";
+    return false;
+  }
+  to.made();
+  return true;
+}
+
+/// Down to what an older caller expects; nothing if no edge leads there.
+const molt_edge* reply_edge(const servers::server_type& of, const molt_schema& from, const molt_schema& to) {
+  for (std::uint32_t n = 0; n < of.abi().reply_edge_count; ++n) {
+    const auto& edge = of.abi().reply_edges[n];
+    if (edge.from->fingerprint == from.fingerprint && edge.to->fingerprint == to.fingerprint) return &edge;
+  }
+  return nullptr;
+}
+
+std::string shown_status(const replayed& of) {
+  if (of.status == MOLT_OK) return "was handled";
+  return "failed: " + (of.text.empty() ? "status " + std::to_string(of.status) : of.text);
+}
+
+}  // namespace
+
+/// What handlers get as their host.
+struct replayer::host : molt_host {
+  explicit host(replayer& of) : molt_host{}, owner{&of} {
+    abi_version = MOLT_ABI_VERSION;
+    size = sizeof(molt_host);
+    fill();
+  }
+  static replayer& of(molt_context* c) noexcept { return *static_cast<const host*>(c->host)->owner; }
+  replayer* owner;
+  molt_text nobody{};
+
+ private:
+  void fill() {
+    constexpr std::string_view why = "in a replay nobody answers";
+    nobody.size = static_cast<std::uint32_t>(why.copy(nobody.data, sizeof nobody.data));
+    call = [](molt_context*, molt_ref, const molt_message*, void*, void*, std::int64_t) -> int {
+      return MOLT_NO_SUCH_SERVER;
+    };
+    call_failure = [](molt_context* c) -> const molt_text* { return &static_cast<const host*>(c->host)->nobody; };
+    cast = [](molt_context*, molt_ref, const molt_message*, void*) -> int { return MOLT_OK; };
+    lookup = [](molt_context*, const char*, std::size_t) -> molt_ref { return {}; };
+    start = [](molt_context*, const char*, const char*, const molt_arguments*, molt_ref*, molt_text*) -> int {
+      return MOLT_REFUSED;
+    };
+    start_child = [](molt_context*, const char*, const char*, const molt_arguments*, molt_ref*, molt_text*) -> int {
+      return MOLT_REFUSED;
+    };
+    stop = [](molt_context*, molt_ref, const char*) -> int { return MOLT_OK; };
+    send_after = [](molt_context*, molt_ref, std::int64_t, const molt_message*, void*) -> std::uint64_t { return 1; };
+    send_every = [](molt_context*, molt_ref, std::int64_t, const molt_message*, void*) -> std::uint64_t { return 1; };
+    cancel = [](molt_context*, std::uint64_t) -> int { return 1; };
+    defer = [](molt_context*) -> std::uint64_t { return 1; };
+    reply = [](molt_context* c, std::uint64_t token, const molt_schema* schema, void* value) -> int {
+      if (token != 1) return MOLT_NOT_FOUND;  // of a call from before
+      of(c).keep_reply(*schema, value);
+      return MOLT_OK;
+    };
+    write = [](molt_context* c, const char* data, std::size_t bytes) -> int {
+      try {
+        of(c).now_.written.append(data, bytes);
+        return MOLT_OK;
+      } catch (const std::bad_alloc&) {
+        return MOLT_OVERLOADED;
+      }
+    };
+    close = [](molt_context*) {};
+    output_pending = [](molt_context*) -> std::size_t { return 0; };
+    log = [](molt_context*, int, const char*, std::size_t) {};
+    monotonic_ns = [](molt_context* c) -> std::int64_t { return of(c).at_ns_; };
+    wall_clock_ns = [](molt_context* c) -> std::int64_t { return of(c).at_ns_; };
+    continue_with = [](molt_context*, const molt_message*, void*) -> int { return MOLT_OK; };
+    stop_self = [](molt_context*, const char*) {};
+    monitor = [](molt_context*, molt_ref) -> std::uint64_t { return 1; };
+    demonitor = [](molt_context*, std::uint64_t) -> int { return 1; };
+    link = [](molt_context*, molt_ref) -> int { return MOLT_OK; };
+    unlink = [](molt_context*, molt_ref) -> int { return MOLT_OK; };
+    join = [](molt_context*, const char*, std::size_t) -> int { return MOLT_OK; };
+    leave = [](molt_context*, const char*, std::size_t) -> int { return MOLT_OK; };
+    members = [](molt_context*, const char*, std::size_t, molt_ref*, std::size_t) -> std::size_t { return 0; };
+    offload = [](molt_context*, const molt_work*, void*) -> int { return MOLT_OK; };
+    threw = [](molt_context*, const char*) {};
+    not_converted = [](molt_context*) {};
+  }
+};
+
+replayer::replayer(const servers::server_type& type, std::string_view state, molt_ref self) : type_{type}, self_{self} {
+  const auto& schema = *type.abi().state;
+  void* const storage = allocate_storage(schema);
+  if (storage == nullptr) throw std::bad_alloc{};
+  molt_text text;
+  text.size = 0;
+  if (migration::load_all(schema, state, storage, text) == MOLT_OK) {
+    state_ = storage;
+    return;
+  }
+  free_storage(schema, storage);
+  why_ = "its state cannot be copied: " + said(text);
+}
+
+replayer::~replayer() {
+  if (state_ != nullptr) destroy_and_free(*type_.abi().state, state_);
+}
+
+void replayer::keep_reply(const molt_schema& schema, const void* value) {
+  migration::archive_buffer bytes;
+  molt_text text;
+  text.size = 0;
+  if (bytes.save(schema, value, text) == MOLT_OK) {
+    now_.reply = &schema;
+    now_.answer = bytes.bytes();
+  } else {
+    now_.text = "its reply cannot be written: " + said(text);
+  }
+}
+
+void replayer::run(const molt_handler& handler, void* payload) {
+  now_.handled = true;
+  const host offered{*this};
+  molt_context context{&offered, self_};
+  molt_text text;
+  text.size = 0;
+  const bool answers = handler.message->reply != nullptr && (handler.flags & MOLT_HANDLER_DEFERS) == 0;
+  if (!answers) {
+    now_.status = handler.handle(&context, state_, payload, nullptr, &text);
+  } else {
+    object reply{*handler.message->reply};
+    now_.status = handler.handle(&context, state_, payload, reply.storage(), &text);
+    if (now_.status == MOLT_OK) {
+      reply.made();
+      keep_reply(*handler.message->reply, reply.storage());
+    }
+  }
+  if (now_.status != MOLT_OK) now_.text = said(text);
+}
+
+replayed replayer::handle_data(const servers::recorded_message& message) {
+  if (type_.abi().handle_data == nullptr) return {};
+  now_.handled = true;
+  const host offered{*this};
+  molt_context context{&offered, self_};
+  molt_text text;
+  text.size = 0;
+  std::size_t consumed = 0;
+  now_.status =
+      type_.abi().handle_data(&context, state_, message.payload.data(), message.payload.size(), &consumed, &text);
+  if (now_.status != MOLT_OK) now_.text = said(text);
+  return std::move(now_);
+}
+
+replayed replayer::handle(const servers::recorded_message& message, const servers::server_type& senders) {
+  now_ = {};
+  at_ns_ = message.at.count();
+  if (!message.has_payload) {
+    now_.text = "its payload was not recorded";
+    return std::move(now_);
+  }
+  if (message.key == 0) return handle_data(message);
+  const molt_handler* const sent = senders.find(message.key);
+  const molt_handler* handler = type_.find(message.key);
+  if (sent == nullptr && handler == nullptr) {
+    now_.text = "it is of neither version";
+    return std::move(now_);
+  }
+  const molt_message& as_sent = *(handler != nullptr ? handler : sent)->message;
+  const molt_edge* edge = nullptr;
+  if (handler == nullptr) {
+    const auto found = type_.find_conversion(as_sent);
+    handler = found.handler;
+    edge = found.edge;
+  }
+  if (handler == nullptr) {
+    now_.text = "no handler takes it";
+    return std::move(now_);
+  }
+  object payload{*as_sent.payload};
+  if (!load(payload, *as_sent.payload, message.payload, now_.text)) return std::move(now_);
+  if (edge == nullptr) {
+    run(*handler, payload.storage());
+    return std::move(now_);
+  }
+  object converted{*handler->message->payload};
+  const std::string version{type_.version()};
+  const molt_change change{"", version.c_str(), {nullptr, 0}};
+  molt_text text;
+  text.size = 0;
+  if (edge->apply(payload.storage(), converted.storage(), &change, &text) != MOLT_OK) {
+    now_.handled = true;
+    now_.status = MOLT_UNKNOWN_MESSAGE;
+    now_.text = "its hook threw: " + said(text);
+    return std::move(now_);
+  }
+  converted.made();
+  run(*handler, converted.storage());
+  return std::move(now_);
+}
+
+std::string difference_of(const replayed& before, const replayed& after, const servers::server_type& later) {
+  if (!after.handled) return "the next version does not handle it: " + after.text;
+  if (before.status != after.status || before.text != after.text)
+    return shown_status(before) == shown_status(after) ? "" : shown_status(before) + "; now it " + shown_status(after);
+  if (before.written != after.written) return "its output differs";
+  if (before.reply == nullptr || after.reply == nullptr)
+    return before.reply == after.reply ? "" : "only one of the versions answers at once";
+  if (before.reply->fingerprint == after.reply->fingerprint)
+    return migration::compare_archives(*before.reply, before.answer, after.answer).text;
+  const auto* const edge = reply_edge(later, *after.reply, *before.reply);
+  if (edge == nullptr) return "its reply is of another type, and no hook leads to the older one";
+  std::string why;
+  object newer{*after.reply};
+  object older{*before.reply};
+  if (!load(newer, *after.reply, after.answer, why)) return why;
+  const std::string version{later.version()};
+  const molt_change change{version.c_str(), "", {nullptr, 0}};
+  molt_text text;
+  text.size = 0;
+  if (edge->apply(newer.storage(), older.storage(), &change, &text) != MOLT_OK)
+    return "the hook of its reply threw: " + said(text);
+  older.made();
+  migration::archive_buffer bytes;
+  if (bytes.save(*before.reply, older.storage(), text) != MOLT_OK) return "its converted reply cannot be written";
+  return migration::compare_archives(*before.reply, before.answer, bytes.bytes()).text;
+}
+
+}  // namespace molt::upgrade
