@@ -38,8 +38,7 @@ void print_status(const json::value& body) {
     std::printf("listener   %s on %s\n", text_of(listener, "name").c_str(), text_of(listener, "address").c_str());
   if (const auto& kept = member_of(body, "kept"); kept.is_object())
     std::printf("kept       what %s servers were since %s, %.1f MiB, until commit or rollback\n",
-                count_text(number_of(kept, "servers")).c_str(), text_of(kept, "since").c_str(),
-                number_of(kept, "bytes") / 1048576.0);
+                text_of(kept, "servers").c_str(), text_of(kept, "since").c_str(), number_of(kept, "bytes") / 1048576.0);
   const auto& upgrade = member_of(body, "upgrade");
   if (upgrade.is_object()) {
     const std::string outcome = text_of(upgrade, "result");
