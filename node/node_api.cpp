@@ -93,6 +93,7 @@ json::array types_of(const std::vector<upgrade::type_plan>& from) {
                      {"change", upgrade::to_string(type.change)},
                      {"from_version", type.from_version},
                      {"to_version", type.to_version},
+                     {"changes", strings(type.changes)},
                      {"way", migration::to_string(type.way)},
                      {"steps", strings(type.steps)},
                      {"losses", std::move(losses)},

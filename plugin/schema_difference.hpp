@@ -23,6 +23,7 @@ class schema_comparison {
 
   void compare(const schema_node& before, const schema_node& after, const std::string& path) {
     if (before == after) return;
+    if (evolves(before, after)) return compare_evolving(before, after.arguments[0], after.name, path);
     const bool same_kind = before.what == after.what && before.name == after.name;
     if (!same_kind || before.what == schema_node::kind::opaque || before.what == schema_node::kind::recursion)
       return became(before, after, path);
@@ -43,6 +44,19 @@ class schema_comparison {
       lines.push_back(path + ": " + was + " has another size or alignment");
     else
       lines.push_back(path + ": " + was + " became " + is);
+  }
+
+  // -- Containers taken over by one whose elements change one by one
+
+  static bool evolves(const schema_node& before, const schema_node& after) {
+    return after.what == schema_node::kind::container && after.name.starts_with("evolving_") &&
+           after.arguments[1] == before && before.arguments.size() == after.arguments[0].arguments.size();
+  }
+  void compare_evolving(const schema_node& before, const schema_node& now, const std::string& by,
+                        const std::string& path) {
+    lines.push_back(path + ": " + before.name + " became " + by + ", which changes its elements one by one");
+    for (std::size_t i = 0; i < before.arguments.size(); ++i)
+      compare(before.arguments[i], now.arguments[i], path + '.' + argument_name(before, i));
   }
 
   // -- Variants and tuples, which grow at their end

@@ -21,7 +21,9 @@ int inspect(const settings&, const std::string& file);
 int diff(const settings&, const std::string& older, const std::string& newer, bool one_way);
 /// Silent but for a person at a terminal if `newer` can replace each of the others; otherwise why it cannot.
 int gate(const settings&, const std::string& newer, const std::vector<std::string>& replaced, bool one_way);
-int pack(const settings&, const std::string& folder, const std::string& output);
+/// `replaced`: packages or folders that the release must be able to follow.
+int pack(const settings&, const std::string& folder, const std::string& output,
+         const std::vector<std::string>& replaced);
 
 // -- Release handling, by moltd (cli_releases.cpp)
 int install(const settings&, const std::string& path);

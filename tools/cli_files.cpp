@@ -4,6 +4,7 @@
 #include "node/api_error.hpp"
 #include "plugin/abi.h"
 #include "releases/package.hpp"
+#include "releases/release_gate.hpp"
 #include "tools/cli_client.hpp"
 #include "tools/cli_commands.hpp"
 #include "upgrade/gate.hpp"
@@ -15,6 +16,7 @@
 #include <array>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 
 namespace molt::cli {
 
@@ -201,7 +203,18 @@ int gate(const settings& with, const std::string& newer, const std::vector<std::
   return all ? exit_done : exit_refused;
 }
 
-int pack(const settings& with, const std::string& folder, const std::string& output) {
+// Exit 1 and no package if an upgrade from one of `replaced` would be refused.
+int pack(const settings& with, const std::string& folder, const std::string& output,
+         const std::vector<std::string>& replaced) {
+  const auto parent = std::filesystem::absolute(output).parent_path();
+  for (const auto& older : replaced) {
+    const auto verdict = releases::check_replacement(older, folder, parent);
+    if (!verdict) return fail(with, verdict.error(), older);
+    if (verdict->passed()) continue;
+    std::string text = verdict->newer + " cannot follow " + verdict->older + " while it runs";
+    for (const auto& problem : verdict->problems) text += "\n  " + problem;
+    return fail(with, {reason::refused, text, "no package was written"}, folder);
+  }
   const auto packed = [&] {
     const progress shown{"packing " + folder};
     return releases::pack(folder, output);

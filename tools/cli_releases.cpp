@@ -51,6 +51,9 @@ void print_types(const json::value& body) {
   }
   std::fputs(rows.text().c_str(), stdout);
   for (const auto& type : types)
+    for (const auto& line : items_of(type, "changes"))
+      if (line.is_string()) std::printf("%s %s\n", paint(colour::dim, "change").c_str(), line.get_string().c_str());
+  for (const auto& type : types)
     for (const auto& loss : items_of(type, "losses"))
       std::printf("%s %s\n", paint(colour::yellow, "loses").c_str(), loss_text(loss).c_str());
 }

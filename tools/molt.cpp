@@ -139,10 +139,15 @@ class command_line {
     gate.callback([this] { chosen_ = [this] { return molt::cli::gate(with_, first_, several_, one_way_); }; });
 
     auto& pack = add("pack", "Make a package of a folder with release.toml and its plugins", false,
-                     "  molt pack release-2 -o counter-2.0.0.molt\n");
+                     "  molt pack release-2 -o counter-2.0.0.molt\n"
+                     "  molt pack release-2 -o counter-2.0.0.molt --replaces counter-1.0.0.molt\n");
     pack.add_option("DIR", first_, "The release's folder")->required();
     pack.add_option("-o,--output", second_, "The package to write")->required()->type_name("FILE");
-    pack.callback([this] { chosen_ = [this] { return molt::cli::pack(with_, first_, second_); }; });
+    pack.add_option("--replaces", several_,
+                    "Packages or folders that may run when this release comes: no package is "
+                    "made that could not follow each of them")
+        ->type_name("OLD");
+    pack.callback([this] { chosen_ = [this] { return molt::cli::pack(with_, first_, second_, several_); }; });
   }
 
   void add_release_store() {

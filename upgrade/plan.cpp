@@ -102,6 +102,7 @@ class direction_planner {
       return planned;
     }
     planned.change = type_change::changed;
+    planned.changes = changes_between(from, to);
     const auto unversioned = loader::unversioned_changes(*from.plugin, *to.plugin, planned.type);
     if (!unversioned.empty()) {
       // Hooks between two things of one name would be of no use: versions tell states, messages and hooks apart.
@@ -134,6 +135,27 @@ class direction_planner {
     planned.losses = {{kept_loss + kept.since, "what " + std::to_string(kept.servers) + " servers did since"}};
     whole_.notes.push_back(planned.type + " has no way back but what was kept: " + why);
     for (const auto& loss : planned.losses) report_loss(planned.type, loss);
+  }
+
+  static std::vector<std::string> changes_between(const located_type& from, const located_type& to) {
+    const std::string& type = from.type->name;
+    std::vector<std::string> changes;
+    const auto add = [&](std::uint32_t before, std::uint32_t after, const std::string& path) {
+      if (before == no_schema || after == no_schema) return;
+      for (auto& line :
+           describe_difference(from.plugin->schemas.at(before).text, to.plugin->schemas.at(after).text, path))
+        changes.push_back(std::move(line));
+    };
+    add(from.type->state, to.type->state, type + ".state");
+    for (const auto& old : from.type->handlers)
+      for (const auto& now : to.type->handlers) {
+        const auto& sent = from.plugin->messages.at(old.message);
+        const auto& received = to.plugin->messages.at(now.message);
+        if (sent.name != received.name) continue;
+        add(sent.payload, received.payload, type + "." + sent.name);
+        add(sent.reply, received.reply, type + "." + sent.name + ".reply");
+      }
+    return changes;
   }
 
   void plan_state(const located_type& from, const located_type& to, type_plan& planned) {
@@ -295,7 +317,8 @@ void append_type(std::string& out, const type_plan& type) {
   out += type.from_version + " to " + type.to_version + ", " + std::string{to_string(type.way)};
   if (type.archive_to_undo) out += " (archived first, to be undone)";
   out += "\n";
-  for (const auto& step : type.steps) out += "    " + step + "\n";
+  for (const auto& change : type.changes) out += "    " + change + "\n";
+  for (const auto& step : type.steps) out += "      " + step + "\n";
   for (const auto& loss : type.losses) out += "    loses " + loss.name + ": " + loss.text + "\n";
   for (const auto& message : type.messages)
     if (message.cover != message_cover::same_key)

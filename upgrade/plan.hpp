@@ -61,6 +61,7 @@ struct type_plan {
   type_change change = type_change::unchanged;
   std::string from_version;  ///< of the plugin; empty if added
   std::string to_version;    ///< empty if removed
+  std::vector<std::string> changes;  ///< of its state, messages and replies: "counter.server.state: added step: i64"
   migration::way way = way::keep;
   std::vector<std::string> steps;  ///< hooks and bridges in order
   std::vector<migration::path_loss> losses;

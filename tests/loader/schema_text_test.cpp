@@ -117,6 +117,14 @@ TEST(schema_difference, names_the_place_of_what_was_added_removed_and_changed) {
               ElementsAre("s.state: the clock system became the clock steady"));
 }
 
+TEST(schema_difference, looks_into_a_container_that_takes_over_the_old_one) {
+  EXPECT_THAT(difference("unordered_map<u64,struct(8,8){hits:i64@0}>",
+                         "evolving_map<steady_map<u64,struct(16,8){hits:i64@0,quota:i64@8}>,unordered_map<u64,struct("
+                         "8,8){hits:i64@0}>>"),
+              ElementsAre("s.state: unordered_map became evolving_map, which changes its elements one by one",
+                          "s.state.value: added quota: i64"));
+}
+
 TEST(schema_difference, tells_a_renamed_member_from_one_added_elsewhere) {
   EXPECT_THAT(difference("struct(16,8){hits:i64@0,n:i64@8}", "struct(16,8){count:i64@0,n:i64@8}"),
               ElementsAre("s.state: removed hits: i64, added count in its place"));

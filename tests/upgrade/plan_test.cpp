@@ -54,6 +54,9 @@ TEST(plan, goes_in_place_by_a_hook_and_by_message_hooks) {
   EXPECT_EQ(type.way, way::in_place);
   EXPECT_EQ(type.from_version, "1.0.0");
   EXPECT_EQ(type.to_version, "2.0.0");
+  EXPECT_THAT(type.changes,
+              ElementsAre("counter.server.state: added changes: u64", "counter.server.state: added label: string",
+                          "counter.server.add: added who: string"));
   EXPECT_THAT(type.steps, ElementsAre("counter::v1::state to counter::state (hook of 2.0.0)"));
   EXPECT_TRUE(type.archive_to_undo) << "the hook takes its input by rvalue and may throw";
   EXPECT_THAT(covers(type),
@@ -173,7 +176,9 @@ TEST(plan, tells_toolchains_apart) {
 TEST(plan, tells_its_story) {
   const auto text = to_text(between(fixtures::counter_1_0_0, fixtures::counter_2_0_0));
   EXPECT_THAT(text, HasSubstr("counter.server: 1.0.0 to 2.0.0, in_place"));
+  EXPECT_THAT(text, HasSubstr("    counter.server.state: added label: string\n"));
   EXPECT_THAT(text, HasSubstr("and back:"));
+  EXPECT_THAT(text, HasSubstr("    counter.server.state: removed label: string\n"));
 }
 
 }  // namespace
