@@ -52,7 +52,9 @@ endfunction()
 
 # Of molt_add_plugin: fails the build of `target` where it cannot replace one of the files or targets that follow.
 function(molt_gate_plugin target one_way)
-  if(TARGET molt)  # molt's own tree
+  if(TARGET molt AND MOLT_SANITIZE)
+    return()  # molt's own tree: a sanitized molt may not run outside of tools/test
+  elseif(TARGET molt)  # molt's own tree
     set(program "$<TARGET_FILE:molt>")
     add_dependencies(${target} molt)
   elseif(MOLT_PROGRAM AND EXISTS "${MOLT_PROGRAM}")
