@@ -22,6 +22,32 @@ TEST_F(connection_test, answers_lines_in_order) {
   EXPECT_EQ(user.line(), "2");
 }
 
+TEST_F(connection_test, is_replayed_on_a_copy_that_writes_to_nobody) {
+  start();
+  client user{port()};
+  EXPECT_EQ(user.ask("echo a"), "a");
+  for (const auto& server : box_->servers())
+    if (server.type == "line.connection") {
+      ASSERT_TRUE(box_->runtime().record(server.ref, {16, 4096}));
+    }
+  EXPECT_EQ(user.ask("echo b"), "b");
+  EXPECT_EQ(user.ask("lines"), "2");
+  EXPECT_EQ(user.ask("keep x"), "1") << "a call, which in the copy nobody answers, whatever the version";
+  EXPECT_EQ(user.ask("slow 1 s"), "s") << "a timer, whose message is recorded too";
+  auto next = version_2();
+  next.upgrade = "[upgrade]\nrehearsal_replay = \"report\"\n";
+  const auto report = box_->rehearse(make_release(next), {});
+  ASSERT_TRUE(report) << report.error().text();
+  EXPECT_TRUE(report->passed) << report->how;
+  const auto& replay = report->findings.replay;
+  EXPECT_EQ(replay.servers, 1U);
+  EXPECT_EQ(replay.messages, 5U);
+  EXPECT_EQ(replay.skipped, 0U);
+  for (const auto& each : replay.differences) ADD_FAILURE() << each.server << ", " << each.message << ": " << each.text;
+  EXPECT_EQ(user.ask("lines"), "5") << "the client has got each answer once";
+  EXPECT_EQ(user.ask("keep y"), "2") << "and the keeper each call";
+}
+
 TEST_F(connection_test, keeps_half_a_request_until_the_rest_arrives) {
   start();
   client user{port()};
