@@ -53,8 +53,8 @@ struct change_request {
   std::vector<std::string> accept_loss;
   bool keep_states = false;  ///< upgrade: as the manifest's keep_states, which it adds to
   bool from_kept = false;    ///< rollback: servers whose hooks fail become what was kept of them
-  std::optional<std::chrono::milliseconds> switch_timeout;  ///< otherwise the manifest's
-  std::optional<replaying> replay;                          ///< in a rehearsal; otherwise the manifest's
+  std::optional<std::chrono::milliseconds> switch_timeout{};  ///< otherwise the manifest's
+  std::optional<replaying> replay{};                          ///< in a rehearsal; otherwise the manifest's
 };
 
 /// One release as status shows it.
