@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::size_t plugin_name_max = 64;
 constexpr std::uint32_t schema_flags = MOLT_SCHEMA_CODE_FREE | MOLT_SCHEMA_READS_OLDER | MOLT_SCHEMA_TRANSPARENT;
-constexpr std::uint32_t edge_flags = MOLT_EDGE_DOWN | MOLT_EDGE_CONSUMES | MOLT_EDGE_NOEXCEPT | MOLT_EDGE_WHOLE;
+constexpr std::uint32_t edge_flags =
+    MOLT_EDGE_DOWN | MOLT_EDGE_CONSUMES | MOLT_EDGE_NOEXCEPT | MOLT_EDGE_WHOLE | MOLT_EDGE_CONTEXT | MOLT_EDGE_OTHERS;
 constexpr std::uint32_t align_max = 4096;
 
 // Reads little-endian values; after the first that does not fit, everything is zero and bad() is true.

@@ -197,6 +197,10 @@ void describe_plugin(std::string& out, const plugin_description& plugin) {
         out += "  " + std::string{what} + ((edge.flags & MOLT_EDGE_DOWN) != 0 ? " down " : " up ") +
                plugin.schemas[edge.from].name + " -> " + plugin.schemas[edge.to].name;
         if (!edge.message.empty() && plugin.messages.size() > 1) out += "  (" + edge.message + ")";
+        if ((edge.flags & MOLT_EDGE_OTHERS) != 0)
+          out += "; uses other servers";
+        else if ((edge.flags & MOLT_EDGE_CONTEXT) != 0)
+          out += "; uses its context";
         if (!edge.loss.empty()) out += "; loses " + edge.loss + ": " + edge.loss_text;
         out += '\n';
       }
@@ -273,6 +277,8 @@ std::vector<std::string> edge_flag_names(std::uint32_t flags) {
   if ((flags & MOLT_EDGE_CONSUMES) != 0) names.emplace_back("consumes");
   if ((flags & MOLT_EDGE_NOEXCEPT) != 0) names.emplace_back("noexcept");
   if ((flags & MOLT_EDGE_WHOLE) != 0) names.emplace_back("whole");
+  if ((flags & MOLT_EDGE_CONTEXT) != 0) names.emplace_back("context");
+  if ((flags & MOLT_EDGE_OTHERS) != 0) names.emplace_back("others");
   return names;
 }
 

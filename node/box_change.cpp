@@ -71,6 +71,8 @@ box::implementation::change box::implementation::prepare(direction going, releas
   made.settings.from_kept = request.from_kept;
   made.settings.accept_loss = request.accept_loss;
   add_arguments(made.settings.arguments, request.arguments);
+  made.settings.starts = servers_started_by(made.to.manifest);
+  made.settings.starts_back = servers_started_by(made.from.manifest);
   made.settings.cancelled = [this] { return cancelled_.load(std::memory_order_relaxed); };
   for (const auto& type : types_started_by(made.from.manifest)) {
     if (has_type(made.plugins, type)) {
@@ -89,7 +91,7 @@ box::implementation::change box::implementation::prepare(direction going, releas
 /// As the switcher's, but that servers which the manifest started and which are about to leave do not stand in the way.
 upgrade::plan box::implementation::plan_of(const change& change) const {
   upgrade::plan_options options{change.going, change.settings.accept_loss, change.settings.one_way,
-                                change.settings.types_in_use};
+                                change.settings.types_in_use, change.settings.mode == upgrade::mode::atomic};
   switcher_->add_kept(options, change.settings);
   if (!change.leaving.empty())
     for (const auto& server : runtime_->servers())

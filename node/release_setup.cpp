@@ -190,6 +190,12 @@ std::vector<std::string> types_started_by(const releases::manifest& manifest) {
   return types;
 }
 
+upgrade::started_servers servers_started_by(const releases::manifest& manifest) {
+  upgrade::started_servers all;
+  for (const auto& server : manifest.servers) all.emplace(server.name, server.type);
+  return all;
+}
+
 upgrade::settings upgrade_settings_of(const releases::manifest& manifest) {
   upgrade::settings settings;
   settings.mode = manifest.upgrade.mode == releases::upgrade_mode::atomic ? upgrade::mode::atomic : upgrade::mode::lazy;

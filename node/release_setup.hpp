@@ -50,6 +50,9 @@ struct inspected_release {
 /// The server types that the manifest starts: supervised, also by dynamic supervisors, and listening.
 [[nodiscard]] std::vector<std::string> types_started_by(const releases::manifest&);
 /// How to come to (or back from) this release, as its manifest says.
+/// The servers that it starts under their own names.
+[[nodiscard]] upgrade::started_servers servers_started_by(const releases::manifest&);
+
 [[nodiscard]] upgrade::settings upgrade_settings_of(const releases::manifest&);
 
 /// What its rehearsal may use.

@@ -227,6 +227,11 @@ typedef struct molt_host {
   /* The running function ends because an entry of the state could not be converted (see `evolve`); it returns MOLT_THREW.
    * Its call fails with the text, a cast is logged, and the server goes on with its state. */
   void (*not_converted)(molt_context*);
+
+  /* In init: constructs in storage the state that a hook of the release has given to the server under its name
+   * (molt_change_host::give), once. Statuses: NOT_FOUND (nothing was given, or it was taken), REFUSED (it has another
+   * structure than `as`), BAD_ARCHIVE, OUT_OF_BOUNDS, THREW. */
+  int (*given)(molt_context*, const molt_schema* as, void* storage, molt_text* error);
 } molt_host;
 
 /* What `offload` runs: an object of the plugin's with a function that makes one message. */
@@ -254,18 +259,54 @@ typedef struct molt_handler {
   int (*handle)(molt_context*, void* state, void* payload, void* reply_storage, molt_text* error);
 } molt_handler;
 
+struct molt_change_host;
+
 /* What a hook is told beside the old state. */
 typedef struct molt_change {
   const char* from_version;
   const char* to_version;
-  molt_arguments arguments; /* of the release and of the command line; OTP's Extra */
+  molt_arguments arguments;            /* of the release and of the command line; OTP's Extra */
+  const struct molt_change_host* host; /* NULL in hooks of messages */
+  void* with;                          /* the host's own */
 } molt_change;
+
+/* What a hook of a state may ask while it runs. Threading: the thread that runs the hook; `time_left_ns` also those that
+ * `parallel` has run a part. What is returned by pointer is valid until the hook returns. */
+typedef struct molt_change_host {
+  uint32_t size; /* of this struct, so that a later host may append */
+  uint32_t reserved;
+  /* The name under which the server is registered; empty if it has none. */
+  const char* (*server_name)(const molt_change*);
+  /* What the server was started with, or told last by config_change. */
+  molt_arguments (*config)(const molt_change*);
+  /* Until the hooks of this server are over their deadline; negative: since then. INT64_MAX: there is none. */
+  int64_t (*time_left_ns)(const molt_change*);
+  /* Calls part(with, begin, end) for ranges that together are [0, count), each of at least `least` but the last, on several
+   * threads, this one included; returns when all have returned. `part` returns a molt_status: after the first that is not
+   * MOLT_OK no further range is begun, and that status is returned. MOLT_THREW with a text: the hook has to end (its
+   * deadline has passed). */
+  int (*parallel)(const molt_change*, size_t count, size_t least, int (*part)(void* with, size_t begin, size_t end),
+                  void* with, molt_text* error);
+
+  /* The other two only in hooks flagged MOLT_EDGE_OTHERS, which run while everything rests. */
+  /* The state of the server registered as `name`, as an object of `as`: as it was when everything came to rest, whatever
+   * other hooks have done since. On the way back of something that failed, and in a rehearsal, what was given under that
+   * name, if no server runs under it. *state is NULL if there is neither. Statuses: REFUSED (its state has another
+   * structure), and what an archive of it comes to. */
+  int (*other)(const molt_change*, const char* name, const molt_schema* as, const void** state, molt_text* error);
+  /* The server that the release starts under `name` gets this state, moved from, when its init asks for it
+   * (molt_host::given). Statuses: NOT_FOUND (the release starts no such server), NAME_TAKEN (one runs; or it was given a
+   * state), REFUSED (it starts with a state of another structure, or finds this one broken), OUT_OF_BOUNDS. */
+  int (*give)(const molt_change*, const char* name, const molt_schema* of, void* state, molt_text* error);
+} molt_change_host;
 
 enum {
   MOLT_EDGE_DOWN = 1u << 0,      /* from a newer schema to an older one */
   MOLT_EDGE_CONSUMES = 1u << 1,  /* takes its input by rvalue and may have emptied it when it throws */
   MOLT_EDGE_NOEXCEPT = 1u << 2,  /* declared noexcept */
-  MOLT_EDGE_WHOLE = 1u << 3      /* takes its input by lvalue reference: it is whole if the hook throws, and emptied if not */
+  MOLT_EDGE_WHOLE = 1u << 3,     /* takes its input by lvalue reference: it is whole if the hook throws, and emptied if not */
+  MOLT_EDGE_CONTEXT = 1u << 4,   /* takes the molt_change: what it makes may depend on more than the state */
+  MOLT_EDGE_OTHERS = 1u << 5     /* may use molt_change_host::other and give: everything has to rest; CONTEXT is set too */
 };
 
 /* A hook from one schema to another. */

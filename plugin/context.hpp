@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <initializer_list>
 #include <new>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -196,6 +198,30 @@ class context {
   }
   /// Ends this server after the running function, whose reply is still given. In init: the start is refused.
   void stop_self(std::string_view why) { host().stop_self(abi_, std::string{why}.c_str()); }
+
+  /// In init: the state that a hook of the release has given to this server, under its name (molt::change::give). Empty
+  /// if there is none: also when the server is started again later. Throws std::runtime_error if it has another
+  /// structure than `State`.
+  template <class State>
+  [[nodiscard]] std::optional<State> given() {
+    union storage {
+      storage() noexcept {}
+      ~storage() {}
+      State value;
+    } place;
+    molt_text text;
+    text.size = 0;
+    const int status = host().size < offsetof(molt_host, given) + sizeof host().given || host().given == nullptr
+                           ? MOLT_NOT_FOUND
+                           : host().given(abi_, &schema_of<State>(), &place.value, &text);
+    if (status == MOLT_NOT_FOUND) return std::nullopt;
+    if (status != MOLT_OK) throw std::runtime_error{"the state that was given: " + std::string{text.data, text.size}};
+    struct guard {
+      State& held;
+      ~guard() { held.~State(); }
+    } const destroy{place.value};
+    return std::optional<State>{std::move(place.value)};
+  }
 
   // -- Watching others
   /// Sends this server molt::down once when `other` ends; at once if it has. Empty: overloaded, or `other` is this

@@ -17,8 +17,8 @@ namespace molt::detail {
 template <class Hook, class S, class From, class To>
 int edge_thunk(void* from, void* to_storage, const molt_change* abi, molt_text* error) {
   try {
-    const change told{*abi};
-    ::new (to_storage) To(hook_call<Hook, S, From>::apply(*static_cast<From*>(from), told));
+    change with{*abi};
+    ::new (to_storage) To(hook_call<Hook, S, From>::apply(*static_cast<From*>(from), with));
     return MOLT_OK;
   } catch (...) {
     return caught_by_author(error);
@@ -30,7 +30,10 @@ struct edge_of;
 template <class Hook, class S, class From, class... End>
 struct edge_of<Hook, S, From, types<End...>> {
   using call = hook_call<Hook, S, From>;
-  using to = std::remove_cv_t<decltype(call::apply(std::declval<From&>(), std::declval<const change&>()))>;
+  using to = std::remove_cv_t<decltype(call::apply(std::declval<From&>(), std::declval<change&>()))>;
+  static_assert(Hook::of_states || !call::uses_others,
+                "molt: a hook of messages takes the old message and, if it likes, `const molt::change&`: only hooks of "
+                "states can use other servers' states");
   static_assert(
       (std::is_same_v<to, End> || ...),
       "molt: this hook returns a type that is neither the state (for message_change: a message of this server, for "
@@ -44,6 +47,8 @@ struct edge_of<Hook, S, From, types<End...>> {
     edge.flags = (Hook::down ? static_cast<std::uint32_t>(MOLT_EDGE_DOWN) : 0U) |
                  (call::borrows ? static_cast<std::uint32_t>(MOLT_EDGE_WHOLE) : 0U) |
                  (call::leaves ? 0U : static_cast<std::uint32_t>(MOLT_EDGE_CONSUMES)) |
+                 (call::told ? static_cast<std::uint32_t>(MOLT_EDGE_CONTEXT) : 0U) |
+                 (call::uses_others ? static_cast<std::uint32_t>(MOLT_EDGE_OTHERS) : 0U) |
                  (call::is_noexcept() ? static_cast<std::uint32_t>(MOLT_EDGE_NOEXCEPT) : 0U);
     edge.loss = lost.name;
     edge.loss_text = lost.text;
@@ -78,11 +83,13 @@ constexpr auto make_edges() {
   } else if constexpr (Hook::template single<S>) {
     static_assert(
         requires { typename Hook::template single_signature<S>::from; },
-        "molt: a hook is a static function of the old value and, if it likes, `const molt::change&`");
+        "molt: a hook is a static function of the old value and, if it likes, `const molt::change&` or "
+        "`molt::change&`");
     using hook = typename Hook::template single_signature<S>;
     static_assert(
         hook_call<Hook, S, typename hook::from>::exists,
-        "molt: a hook takes the old value as `const old&` or `old&&`, and, if it likes, `const molt::change&`");
+        "molt: a hook takes the old value as `const old&` or `old&&`, and, if it likes, `const molt::change&` or "
+        "`molt::change&`");
     // Up, a hook ends in the present; down, it starts there. The other end is free, unless the history lists it.
     using far = std::conditional_t<Hook::down, typename hook::to, typename hook::from>;
     using ends = typename with<typename joined<Now, Older>::list, far>::list;
@@ -113,7 +120,7 @@ inline constexpr auto state_edges =
 template <class Hook, class S, class From>
 constexpr const char* name_edge() {
   using to =
-      std::remove_cv_t<decltype(hook_call<Hook, S, From>::apply(std::declval<From&>(), std::declval<const change&>()))>;
+      std::remove_cv_t<decltype(hook_call<Hook, S, From>::apply(std::declval<From&>(), std::declval<change&>()))>;
   static_assert(
       message_name<From>() == message_name<to>(),
       "molt: message_change turns a message into another version of itself: both have the same unqualified name "

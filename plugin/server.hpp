@@ -4,6 +4,7 @@
 // the state and nothing else.
 #pragma once
 
+#include "plugin/change.hpp"
 #include "plugin/context.hpp"
 #include "plugin/schema.hpp"
 #include "plugin/types.hpp"
@@ -240,8 +241,9 @@ constexpr auto reply_history() {
 }
 
 /// One of the six kinds of hook: how it is called, and what its single form takes and returns.
-#define MOLT_DETAIL_HOOK(hook, is_down)                                                                  \
+#define MOLT_DETAIL_HOOK(hook, is_down, is_of_states)                                                    \
   struct hook##_hook {                                                                                   \
+    static constexpr bool of_states = is_of_states;                                                      \
     static constexpr bool down = is_down;                                                                \
     template <class S>                                                                                   \
     static constexpr bool exists = has_##hook<S>;                                                        \
@@ -262,12 +264,12 @@ constexpr auto reply_history() {
         return {};                                                                                       \
     }                                                                                                    \
   }
-MOLT_DETAIL_HOOK(code_change, false);
-MOLT_DETAIL_HOOK(code_change_down, true);
-MOLT_DETAIL_HOOK(message_change, false);
-MOLT_DETAIL_HOOK(message_change_down, true);
-MOLT_DETAIL_HOOK(reply_change, false);
-MOLT_DETAIL_HOOK(reply_change_down, true);
+MOLT_DETAIL_HOOK(code_change, false, true);
+MOLT_DETAIL_HOOK(code_change_down, true, true);
+MOLT_DETAIL_HOOK(message_change, false, false);
+MOLT_DETAIL_HOOK(message_change_down, true, false);
+MOLT_DETAIL_HOOK(reply_change, false, false);
+MOLT_DETAIL_HOOK(reply_change_down, true, false);
 #undef MOLT_DETAIL_HOOK
 
 /// Converts to exactly T: tells `f(std::int64_t)` from one that an int only converts to.
@@ -318,38 +320,46 @@ struct for_replies_to : Hook {
 };
 
 /// How a hook takes From: by const reference or value (leaves it whole), by rvalue (consumes it) or by lvalue reference
-/// (borrows it: consumes it, but only if it does not throw), and with a change or without.
+/// (borrows it: consumes it, but only if it does not throw); and of the state alone, with a `const change&` (told), or
+/// with a `change&` (uses other servers' states).
 template <class Hook, class S, class From>
 struct hook_call {
   static constexpr bool whole = requires(const From& from) { Hook::template apply<S>(from); };
   static constexpr bool whole_told = requires(const From& from, const change& told) {
     Hook::template apply<S>(from, told);
   };
+  static constexpr bool whole_using = requires(const From& from, change& with) { Hook::template apply<S>(from, with); };
   static constexpr bool consumed = requires(From & from) { Hook::template apply<S>(std::move(from)); };
   static constexpr bool consumed_told = requires(From & from, const change& told) {
     Hook::template apply<S>(std::move(from), told);
+  };
+  static constexpr bool consumed_using = requires(From & from, change& with) {
+    Hook::template apply<S>(std::move(from), with);
   };
 
   static constexpr bool borrowed = requires(From & from) { Hook::template apply<S>(from); };
   static constexpr bool borrowed_told = requires(From & from, const change& told) {
     Hook::template apply<S>(from, told);
   };
+  static constexpr bool borrowed_using = requires(From & from, change& with) { Hook::template apply<S>(from, with); };
 
-  static constexpr bool leaves = whole || whole_told;
-  static constexpr bool borrows = !leaves && (borrowed || borrowed_told);
-  static constexpr bool exists = leaves || borrows || consumed || consumed_told;
-  static constexpr bool told = whole_told || (!whole && (borrows ? borrowed_told && !borrowed : consumed_told));
+  // Who takes a const change& can be given one that is not const.
+  static constexpr bool leaves = whole || whole_using;
+  static constexpr bool borrows = !leaves && (borrowed || borrowed_using);
+  static constexpr bool exists = leaves || borrows || consumed || consumed_using;
+  static constexpr bool told = leaves ? whole_using : borrows ? borrowed_using && !borrowed : consumed_using;
+  static constexpr bool uses_others = told && !(leaves ? whole_told : borrows ? borrowed_told : consumed_told);
   using argument = std::conditional_t<leaves, const From&, std::conditional_t<borrows, From&, From&&>>;
 
-  static constexpr decltype(auto) apply(From& from, const change& told_of) {
+  static constexpr decltype(auto) apply(From& from, change& with) {
     if constexpr (told)
-      return Hook::template apply<S>(static_cast<argument>(from), told_of);
+      return Hook::template apply<S>(static_cast<argument>(from), with);
     else
       return Hook::template apply<S>(static_cast<argument>(from));
   }
   static constexpr bool is_noexcept() {
     if constexpr (told)
-      return noexcept(Hook::template apply<S>(std::declval<argument>(), std::declval<const change&>()));
+      return noexcept(Hook::template apply<S>(std::declval<argument>(), std::declval<change&>()));
     else
       return noexcept(Hook::template apply<S>(std::declval<argument>()));
   }

@@ -143,20 +143,6 @@ class arguments {
   molt_arguments abi_{nullptr, 0};
 };
 
-/// What a hook is told beside the old state, if it asks by a second parameter.
-class change {
- public:
-  explicit change(const molt_change& abi) noexcept : abi_{&abi} {}
-
-  [[nodiscard]] std::string_view from_version() const noexcept { return abi_->from_version; }
-  [[nodiscard]] std::string_view to_version() const noexcept { return abi_->to_version; }
-  /// Of the release and of the command line; OTP's Extra.
-  [[nodiscard]] molt::arguments arguments() const noexcept { return molt::arguments{abi_->arguments}; }
-
- private:
-  const molt_change* abi_;
-};
-
 /// Says of a class with its own serialize what the compiler cannot know. Specialise it, or give the class static
 /// members `molt_name`, `molt_version`, `molt_code_free` with the same meaning.
 ///

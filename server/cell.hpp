@@ -104,6 +104,7 @@ inline constexpr std::uint8_t stop = 4;       // end the server
 }  // namespace attention
 
 struct switch_entry;
+class argument_block;
 
 /// Lies in memory reserved once and never given back: any reference may be looked up at any time.
 struct alignas(64) cell {
@@ -135,10 +136,11 @@ struct cell_detail {
   std::atomic<cell*> run_next;
   connection_output* output;               // holder
   const std::string* name;                 // under the registry's mutex
+  const argument_block* arguments;         // holder; null: none
   std::atomic<std::uint64_t> started;      // order of starts
   std::atomic<std::uint32_t> queued_most;  // the longest that the queue has been since
   std::atomic<std::uint32_t> started_at;   // seconds since the Unix epoch
 };
-static_assert(sizeof(cell_detail) == 40, "with the cell 104 bytes for a server beside its state");
+static_assert(sizeof(cell_detail) == 48, "with the cell 112 bytes for a server beside its state");
 
 }  // namespace molt::servers

@@ -14,6 +14,7 @@
 //   engine_children.cpp   what supervisors need beside start and stop
 #pragma once
 
+#include "server/argument_block.hpp"
 #include "server/cell.hpp"
 #include "server/deferred.hpp"
 #include "server/gate.hpp"
@@ -196,6 +197,7 @@ struct engine {
   result<void> drain_and_stop(molt_ref, std::string_view why, std::int64_t timeout_ns);
   void kill(molt_ref, std::string_view why);
   result<molt_ref> start_child(std::string_view supervisor, std::string_view name, const molt_arguments&);
+  int take_given(const cell& held, const molt_schema& as, void* storage, molt_text* error);
 
   // -- Signals (engine_signals.cpp). Those of a server are for the thread that holds it.
   int continue_with(molt_ref self, const molt_message&, void* payload);
@@ -244,6 +246,7 @@ struct engine {
   result<void> suspend(molt_ref, std::int64_t timeout_ns);
   result<void> resume(molt_ref);
   void for_each(unsigned part, unsigned parts, const std::function<void(resting_server&)>&);
+  bool visit(molt_ref, const std::function<void(resting_server&)>&);
   int fork_at_rest();
   result<void> retire(const server_type&, std::int64_t timeout_ns);
   std::string who_has(const server_type&);
@@ -287,6 +290,7 @@ struct engine {
   deferred_calls deferred_;
   relations relations_;
   watches watches_;
+  argument_blocks argument_blocks_;
   offload_pool offloads_;
   pool pool_;
 
@@ -311,6 +315,7 @@ struct engine {
   std::function<void(const server_failure&)> on_failure_;
   std::mutex child_starter_mutex_;
   std::shared_ptr<child_starter> child_starter_;
+  std::shared_ptr<state_giver> state_giver_;  // the same mutex
   std::atomic<bool> stopping_{false};
   std::atomic<std::size_t> live_{0};
   std::atomic<std::uint64_t> started_{0};

@@ -147,7 +147,7 @@ int engine::handle_converted(thread_record& me, activation& here, const molt_mes
   const molt_schema& wanted = *handler->message->payload;
   void* const storage = allocate_state(wanted);
   const std::string version{type.version()};
-  const molt_change change{"", version.c_str(), {nullptr, 0}};
+  const molt_change change{"", version.c_str(), {nullptr, 0}, nullptr, nullptr};
   int status = edge->apply(payload, storage, &change, error);
   if (status == MOLT_OK) {
     status = handler->handle(&here.context, state_of(held), storage, reply, error);

@@ -53,4 +53,17 @@ result<molt_ref> engine::start_child(std::string_view supervisor, std::string_vi
   return starter->start_child(supervisor, name, arguments);
 }
 
+/// A starting server has its name before its init runs.
+int engine::take_given(const cell& held, const molt_schema& as, void* storage, molt_text* error) {
+  std::shared_ptr<state_giver> giver;
+  {
+    std::lock_guard lock{child_starter_mutex_};
+    giver = state_giver_;
+  }
+  if (giver == nullptr) return MOLT_NOT_FOUND;
+  const std::string name = registry_.name_of(held);
+  if (name.empty()) return MOLT_NOT_FOUND;
+  return giver->take(name, held.type.load(std::memory_order_relaxed)->name(), as, storage, error);
+}
+
 }  // namespace molt::servers

@@ -179,6 +179,10 @@ int host_offload(molt_context* context, const molt_work* work, void* object) {
   return owner(context).offload(context->self, *work, object);
 }
 
+int host_given(molt_context* context, const molt_schema* as, void* storage, molt_text* error) {
+  return owner(context).take_given(running(context), *as, storage, error);
+}
+
 void host_not_converted(molt_context* context) { this_thread().not_converted = context->self.bits; }
 
 }  // namespace
@@ -218,6 +222,7 @@ host_of_engine make_host(engine& owner) noexcept {
   made.start_child = &host_start_child;
   made.threw = &note_thrown;
   made.not_converted = &host_not_converted;
+  made.given = &host_given;
   return made;
 }
 

@@ -133,6 +133,7 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
   held.seen.store(&entry, std::memory_order_release);
   registry_.detail(held).output = output;
   registry_.detail(held).started.store(started_.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  registry_.detail(held).arguments = argument_blocks_.find_or_make(arguments);
   held.state.store(allocate_state(schema), std::memory_order_relaxed);
   int status = MOLT_OK;
   {
@@ -219,6 +220,10 @@ result<void> engine::change_held(thread_record& me, cell& held, const molt_argum
       status = finish_handled(me, here, type.config_change(&here.context, state_of(held), &now, &me.scratch),
                               &me.scratch, ended);
   }
+  if (status == MOLT_OK) {
+    const auto* const known = argument_blocks_.find_or_make(now);
+    argument_block::let_go(std::exchange(registry_.detail(held).arguments, known));
+  }
   if (!ended) leave_mailbox(me, held);
   if (status == MOLT_OK) return ok();
   return error{reason::hook_failed, "config_change of " + who + ": " + std::string{view(me.scratch)}};
@@ -300,6 +305,7 @@ bool engine::free_cell(thread_record& me, cell& held, int status, std::string_vi
   held.handled.store(0, std::memory_order_relaxed);
   held.has_deferred = false;
   registry_.detail(held).output = nullptr;
+  argument_block::let_go(std::exchange(registry_.detail(held).arguments, nullptr));
   held.word.store(word::make(next, condition::held, me.id),
                   std::memory_order_seq_cst);                                     // from here on references are stale
   const bool related = held.related.exchange(0, std::memory_order_seq_cst) != 0;  // see mark_related

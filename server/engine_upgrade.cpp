@@ -30,6 +30,14 @@ const server_type& resting_server::type() const noexcept {
   return cell_->type.load(std::memory_order_relaxed)->original();
 }
 void* resting_server::state() const noexcept { return state_of(*cell_); }
+std::size_t resting_server::waiting() const noexcept {
+  return mailbox::count(cell_->head.load(std::memory_order_acquire)) +
+         cell_->pending_count.load(std::memory_order_relaxed);
+}
+molt_arguments resting_server::arguments() const noexcept {
+  const auto* const known = owner_->registry_.detail(*cell_).arguments;
+  return known != nullptr ? known->view() : molt_arguments{nullptr, 0};
+}
 
 void resting_server::become(const server_type& type, void* state) noexcept {
   owner_->keep(type);
@@ -194,6 +202,21 @@ void engine::for_each(unsigned part, unsigned parts, const std::function<void(re
   }
 }
 
+bool engine::visit(molt_ref wanted, const std::function<void(resting_server&)>& look) {
+  cell* const found = find(wanted);
+  if (found == nullptr) return false;
+  auto seen = found->word.load(std::memory_order_acquire);
+  if (word::generation(seen) != generation_of(wanted) || word::now(seen) == condition::free ||
+      word::now(seen) == condition::held ||
+      !found->word.compare_exchange_strong(seen, word::make(word::generation(seen), condition::held, this_thread().id),
+                                           std::memory_order_acquire))
+    return false;
+  resting_server resting{*this, *found};
+  look(resting);
+  found->word.store(seen, std::memory_order_release);
+  return true;
+}
+
 int engine::fork_at_rest() {
   // What for_each, resting_server::name and become() lock; nobody else holds two of these.
   const auto names = registry_.hold_names();
@@ -318,7 +341,7 @@ bool engine::move_off(thread_record& me, envelope*& message, const server_type* 
   int status = MOLT_OK;
   if (edge != nullptr) {
     const std::string version{receiver->version()};
-    const molt_change change{"", version.c_str(), {nullptr, 0}};
+    const molt_change change{"", version.c_str(), {nullptr, 0}, nullptr, nullptr};
     status = edge->apply(message->payload(), made->payload(), &change, &me.scratch);
   } else {
     growing_sink to;

@@ -75,6 +75,11 @@ void runtime::starts_children(std::shared_ptr<child_starter> starter) {
   engine_->child_starter_.swap(starter);
 }
 
+void runtime::gives_states(std::shared_ptr<state_giver> giver) {
+  std::lock_guard lock{engine_->child_starter_mutex_};
+  engine_->state_giver_.swap(giver);
+}
+
 void runtime::request_stop(molt_ref ref, std::string_view why) {
   const activity here{*engine_, this_thread()};
   engine_->request_stop(ref, why);
@@ -155,6 +160,10 @@ void runtime::rest_guard::let_go() noexcept {
 void runtime::for_each(const rest_guard&, unsigned part, unsigned parts,
                        const std::function<void(resting_server&)>& visit) {
   engine_->for_each(part, parts, visit);
+}
+
+bool runtime::visit(const rest_guard&, molt_ref wanted, const std::function<void(resting_server&)>& look) {
+  return engine_->visit(wanted, look);
 }
 
 int runtime::fork_at_rest(const rest_guard&) { return engine_->fork_at_rest(); }

@@ -33,6 +33,10 @@ class resting_server {
   [[nodiscard]] std::string name() const;  ///< empty if unnamed
   [[nodiscard]] const server_type& type() const noexcept;
   [[nodiscard]] void* state() const noexcept;
+  /// Messages in its mailbox.
+  [[nodiscard]] std::size_t waiting() const noexcept;
+  /// What it was started with, or told last by config_change; valid while it is held.
+  [[nodiscard]] molt_arguments arguments() const noexcept;
   /// From here on the server has this type and state; the type must come from server_type::make, the state's memory
   /// from allocate_state. The old state is the caller's to destroy and free_state.
   void become(const server_type&, void* state) noexcept;
@@ -128,6 +132,19 @@ class child_starter {
   virtual result<molt_ref> start_child(std::string_view supervisor, std::string_view name, const molt_arguments&) = 0;
 };
 
+/// Has states for servers that are about to start; upgrade/ implements it.
+class state_giver {
+ public:
+  state_giver() = default;
+  state_giver(const state_giver&) = delete;
+  state_giver& operator=(const state_giver&) = delete;
+  virtual ~state_giver() = default;
+  /// Constructs in storage what there is for the server of that name and type, once. Statuses: those of
+  /// molt_host::given. Any thread, in the server's init.
+  virtual int take(std::string_view name, std::string_view type, const molt_schema& as, void* storage,
+                   molt_text* error) noexcept = 0;
+};
+
 /// Threading: any thread, unless said otherwise. A handler of one runtime must not use another runtime.
 class runtime {
  public:
@@ -218,6 +235,8 @@ class runtime {
   /// Visits every server. Only while at rest (needs the guard); several threads may visit disjoint parts: thread `part`
   /// of `parts`.
   void for_each(const rest_guard&, unsigned part, unsigned parts, const std::function<void(resting_server&)>&);
+  /// Visits one server. Only while at rest, with nobody else visiting it. False: it has ended, or is being visited.
+  bool visit(const rest_guard&, molt_ref, const std::function<void(resting_server&)>&);
   /// fork(), with no lock of the runtime held by another thread that for_each and resting_server take. Returns what
   /// fork does. The copy has this thread alone: of this runtime it may use those two only, and it ends by _exit.
   int fork_at_rest(const rest_guard&);
@@ -270,6 +289,8 @@ class runtime {
   void on_failure(std::function<void(const server_failure&)>);
   /// Whom plugins' `start_child` asks; null: nobody. Calls under way share the one before.
   void starts_children(std::shared_ptr<child_starter>);
+  /// Whom a server's init asks for the state that it was given; null: nobody has any.
+  void gives_states(std::shared_ptr<state_giver>);
 
  private:
   std::unique_ptr<engine> engine_;

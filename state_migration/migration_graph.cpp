@@ -30,7 +30,9 @@ std::string spell(const route& way) {
 std::string graph_edge::text() const {
   std::string result = from.name + " to " + to.name;
   if (archive) return result + " (archive of version " + std::to_string(from.version) + ")";
-  return result + " (hook of " + plugin_version + ")";
+  result += " (hook of " + plugin_version;
+  if ((flags & MOLT_EDGE_OTHERS) != 0) return result + ", with other servers)";
+  return result + ((flags & MOLT_EDGE_CONTEXT) != 0 ? ", with context)" : ")");
 }
 
 unsigned migration_graph::add(const plugin_description& plugin, std::string_view server_type) {

@@ -51,7 +51,7 @@ struct graph_edge {
   std::string plugin_version;       ///< of the image that has the hook
   const molt_edge* hook = nullptr;  ///< null in a graph made from descriptions, and for archive edges
 
-  /// For people: "counter::v1::state to counter::state (2.0.0)".
+  /// For people: "counter::v1::state to counter::state (hook of 2.0.0)"; a hook of more than the state says so.
   [[nodiscard]] std::string text() const;
 };
 

@@ -46,6 +46,10 @@ bool migration_path::needs_archive_to_undo() const noexcept {
 
 bool migration_path::needs_archive_to_revert() const noexcept { return !steps.empty() && steps.front().consumes(); }
 
+bool migration_path::uses_others() const noexcept {
+  return std::any_of(steps.begin(), steps.end(), [](const path_step& step) { return step.uses_others(); });
+}
+
 std::vector<path_loss> migration_path::losses() const {
   std::vector<path_loss> all;
   for (const auto& step : steps)

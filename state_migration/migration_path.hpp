@@ -38,6 +38,7 @@ struct path_step {
   [[nodiscard]] bool may_fail() const noexcept {
     return what == kind::bridge || (edge.flags & MOLT_EDGE_NOEXCEPT) == 0;
   }
+  [[nodiscard]] bool uses_others() const noexcept { return what == kind::hook && (edge.flags & MOLT_EDGE_OTHERS) != 0; }
   [[nodiscard]] std::string text() const;
 };
 
@@ -60,6 +61,8 @@ struct migration_path {
   /// The same when a complete path may have to be undone as well (mode atomic): where the first hook consumes its
   /// input.
   [[nodiscard]] bool needs_archive_to_revert() const noexcept;
+  /// Does a hook use the states of other servers?
+  [[nodiscard]] bool uses_others() const noexcept;
   [[nodiscard]] std::vector<path_loss> losses() const;
   [[nodiscard]] std::vector<std::string> step_texts() const;
 };

@@ -86,6 +86,7 @@ transformation::transformation(const migration_path& path, void* old_state, cons
     : path_{&path}, old_{old_state} {
   MOLT_ASSERT(path.from.schema != nullptr && path.to.schema != nullptr);
   const auto begun = now(settings);
+  if (settings.begun != nullptr) *settings.begun = begun;
   try {
     run(change, settings, begun);
   } catch (const std::bad_alloc&) {

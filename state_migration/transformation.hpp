@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace molt::migration {
@@ -30,8 +31,8 @@ struct transformation_settings {
   /// All steps of one server together. Hooks cannot be interrupted: a path that took longer is undone afterwards. Zero:
   /// no limit.
   std::chrono::nanoseconds hook_timeout{0};
-  /// Read the clock that is five times as fast and ticks each few ms: for the many that take far less. What took long is
-  /// then known to within two ticks.
+  /// Read the clock that is five times as fast and ticks each few ms: for the many that take far less. What took long
+  /// is then known to within two ticks.
   bool coarse_clock = false;
   std::size_t archive_size_max = migration::archive_size_max;
   /// Keep what is needed to revert a complete transformation.
@@ -42,6 +43,8 @@ struct transformation_settings {
   /// Told before each step, and with null before self_check; null: nobody.
   void (*begins)(const path_step*, void* with) noexcept = nullptr;
   void* begins_with = nullptr;
+  /// Told when the time of hook_timeout began; null: nobody.
+  std::chrono::steady_clock::time_point* begun = nullptr;
 };
 
 struct step_failure {
@@ -54,6 +57,7 @@ struct step_failure {
 /// in the end.
 class transformation {
  public:
+  using clock = std::chrono::steady_clock;
   enum class state { complete, failed, lost };
 
   /// Takes `old_state` (of path.from) along the path. The path must be bound to loaded images and outlive this.
@@ -71,6 +75,12 @@ class transformation {
   [[nodiscard]] std::chrono::nanoseconds elapsed() const noexcept { return elapsed_; }
   /// Complete but over hook_timeout, and could not be undone: every hook consumed its input and is noexcept.
   [[nodiscard]] bool late() const noexcept { return late_; }
+
+  /// Of a complete, revertible one: the old state if it is whole, and otherwise null and its archive.
+  [[nodiscard]] const void* whole_old() const noexcept { return consumed_ ? nullptr : old_; }
+  [[nodiscard]] std::string_view archive_of_old() const noexcept {
+    return before_ == nullptr ? std::string_view{} : before_->bytes();
+  }
 
   /// Destroys the old state. The server uses the new one for good.
   void keep_new() noexcept;

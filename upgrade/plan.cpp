@@ -181,6 +181,8 @@ class direction_planner {
     planned.steps = path->step_texts();
     planned.losses = path->losses();
     planned.archive_to_undo = path->needs_archive_to_undo();
+    planned.uses_others = path->uses_others();
+    if (planned.uses_others) report_others(planned.type);
     for (const auto& loss : planned.losses) report_loss(planned.type, loss);
     if (kept != nullptr && !planned.steps.empty())
       whole_.notes.push_back(planned.type + ": where a hook fails, its server becomes what it was when it migrated, " +
@@ -193,6 +195,15 @@ class direction_planner {
     return std::any_of(options_.accept_loss.begin(), options_.accept_loss.end(), [&](const std::string& name) {
       return name == loss || (loss.starts_with(kept_loss) && name.starts_with(kept_loss) && name <= loss);
     });
+  }
+
+  void report_others(const std::string& type) {
+    if (backwards_)
+      whole_.notes.push_back(type + ": rolling back uses the states of other servers, for which everything rests");
+    else if (going_ == direction::up && !options_.everything_rests)
+      whole_.problems.push_back(type +
+                                ": its hook uses the states of other servers, for which everything has to rest: "
+                                "say mode = \"atomic\" under [upgrade] in the release, or --mode atomic");
   }
 
   void report_loss(const std::string& type, const migration::path_loss& loss) {
@@ -353,6 +364,10 @@ std::string_view to_string(message_cover cover) noexcept {
       return "uncovered";
   }
   return "uncovered";
+}
+
+bool plan::uses_others() const noexcept {
+  return std::any_of(types.begin(), types.end(), [](const type_plan& type) { return type.uses_others; });
 }
 
 migration::way plan::costliest() const noexcept {

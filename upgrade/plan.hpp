@@ -2,8 +2,8 @@
 // either release.
 //
 // Everything that could be left without a way is a problem, named as plugin.type.member with what to write, and so is a
-// state or message that changed while its plugin's version did not; a plan with problems is refused. The same is computed backwards, because a release that cannot be left again must say so
-// (one_way).
+// state or message that changed while its plugin's version did not; a plan with problems is refused. The same is
+// computed backwards, because a release that cannot be left again must say so (one_way).
 //
 // Threading: plain values.
 #pragma once
@@ -28,6 +28,7 @@ struct plan_options {
   std::vector<std::string> accept_loss;   ///< names of losses the operator accepts; each must be one of some hook
   bool one_way = false;                   ///< the release says that it cannot be rolled back
   std::vector<std::string> types_in_use;  ///< supervised, listening, or with living servers
+  bool everything_rests = true;           ///< mode atomic: hooks up may use the states of other servers
   /// Going down: servers without a way become what was kept of them. What has no way back is then no problem, but a
   /// loss to be accepted.
   bool from_kept = false;
@@ -65,6 +66,7 @@ struct type_plan {
   migration::way way = way::keep;
   std::vector<std::string> steps;  ///< hooks and bridges in order
   std::vector<migration::path_loss> losses;
+  bool uses_others = false;            ///< a hook uses the states of other servers: everything rests
   bool archive_to_undo = false;        ///< the old state is archived before, since its hook may empty it and then throw
   std::vector<message_plan> messages;  ///< those of the release that is left
 };
@@ -78,6 +80,8 @@ struct plan {
   bool one_way = false;
 
   [[nodiscard]] bool refused() const noexcept { return !problems.empty(); }
+  /// Whether a hook of this direction uses the states of other servers.
+  [[nodiscard]] bool uses_others() const noexcept;
   /// The most expensive way used; keep if there is nothing to do.
   [[nodiscard]] migration::way costliest() const noexcept;
   [[nodiscard]] const type_plan* find(std::string_view type) const noexcept;

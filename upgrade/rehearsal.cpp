@@ -52,17 +52,22 @@ std::string joined(const std::vector<std::string>& texts) {
 
 class rehearser {
  public:
-  rehearser(release_content next, const rehearsal_task& task, rehearsal_board& board) : task_{task}, board_{board} {
+  rehearser(servers::runtime& runtime, const servers::runtime::rest_guard& rest, release_content next,
+            const rehearsal_task& task, rehearsal_board& board)
+      : runtime_{runtime}, rest_{rest}, task_{task}, board_{board} {
     auto settings = task.settings;
     settings.begins = &rehearser::step_begins;
     settings.begins_with = this;
+    settings.hook_threads = 1;
     next_ = release_image::make(next, task.loaded, settings);
     settings.going = direction::down;
     settings.accept_loss = task.losses;
     settings.keep = {};
+    const auto next_id = next.id;
     const std::vector<release_content> sources{std::move(next)};
     back_ = release_image::make(task.from, sources, settings);
     leaving_ = task.settings.leaving;
+    hand_states(next_id);
   }
 
   void visit(servers::resting_server& server) {
@@ -91,11 +96,15 @@ class rehearser {
     count(entry, *took, close_look ? heap_in_use() - heap : 0, close_look);
     if (!check_kept(server, type) || (!stays && !convert_entries(server))) return fail_type(entry);
     if (recorded != nullptr) compare_replies(*recorded, answers, play(server, type, *recorded), server.type());
-    if (task_.one_way) return;
+    if (task_.one_way) {
+      if (undo_) next_->revert(server, *undo_);
+      undo_.reset();
+      return;
+    }
     const auto back = move(server, *back_, rehearsal_stage::going_back);
     if (!back) return fail_type(entry);
     entry.largest_back_ns = std::max(entry.largest_back_ns, back->count());
-    if (!stays && !compare(server)) return fail_type(entry);
+    if (!stays && (!compare(server) || !compare_given())) return fail_type(entry);
     if (close_look && !stays && *took + *back < large) look_for_leaks(server, entry);
   }
 
@@ -118,6 +127,64 @@ class rehearser {
     bool stays;              // the very object goes there and back: nothing to compare
     bool undone_by_archive;  // in mode atomic alone
   };
+
+  /// The other servers as they are: each that was moved has gone back before the next one is.
+  result<std::optional<state_view>> find_server(std::string_view name) {
+    std::optional<state_view> found;
+    const molt_ref ref = runtime_.lookup(name);
+    if (ref.bits == 0) return found;
+    const bool there = runtime_.visit(rest_, ref, [&](servers::resting_server& server) {
+      found = state_view{server.type().abi().state, server.state(), {}};
+    });
+    if (!there) return error{reason::refused, "it is the very server that the hook changes"};
+    return found;
+  }
+
+  void hand_states(const std::string& next_id) {
+    for (const auto& each : task_.loaded) uses_others_ = uses_others_ || next_->uses_others(each);
+    if (!uses_others_ && !back_->uses_others(next_->content())) return;
+    handed_ = std::make_shared<handed_states>([this](std::string_view name) { return find_server(name); }, next_,
+                                              next_id, task_.starts, false);
+    const auto given_or_running = [this](std::string_view name) -> result<std::optional<state_view>> {
+      if (auto given = handed_->find_given(name)) return given;
+      return find_server(name);
+    };
+    handed_back_ = std::make_shared<handed_states>(given_or_running, back_, task_.from.id, task_.starts_back, true);
+    next_->hand_states(handed_.get());
+    back_->hand_states(handed_back_.get());
+  }
+
+  /// What the way back gives to a server that runs here is what that has.
+  bool compare_given() {
+    if (handed_back_ == nullptr) return true;
+    for (const auto& name : handed_back_->given()) {
+      const auto runs = find_server(name);
+      const auto given = handed_back_->find_given(name);
+      if (!runs || !*runs) {
+        note(name + " is given a state on the way back, and does not run now: there is nothing to compare it with");
+        continue;
+      }
+      migration::archive_buffer has;
+      migration::archive_buffer gets;
+      molt_text text;
+      text.size = 0;
+      const bool saved = has.save(*(*runs)->schema, (*runs)->object, text) == MOLT_OK &&
+                         (given->object == nullptr || gets.save(*given->schema, given->object, text) == MOLT_OK);
+      const auto bytes = given->object == nullptr ? given->archive : gets.bytes();
+      if (!saved) {
+        fail(rehearsal_stage::comparing, "archive of " + name, {text.data, std::min(text.size, MOLT_TEXT_CAPACITY)});
+        return false;
+      }
+      const auto found = migration::compare_archives(*(*runs)->schema, has.bytes(), bytes);
+      if (found.found == likeness::same || found.found == likeness::unclear) continue;
+      const std::string type{board_.type.get()};
+      if (!task_.losses.empty() && loses(type)) continue;
+      fail(rehearsal_stage::comparing, "there and back",
+           "what is given back to " + name + " is not what it has: " + found.text);
+      return false;
+    }
+    return true;
+  }
 
   static void step_begins(const migration::path_step* step, void* with) noexcept {
     auto& self = *static_cast<rehearser*>(with);
@@ -201,8 +268,13 @@ class rehearser {
                                                rehearsal_stage stage) {
     set(stage);
     const auto failed = to.failed();
+    const bool back = &to == back_.get();
+    if (handed_ != nullptr) (back ? handed_back_ : handed_)->clear();
     const auto begun = clock::now();
-    to.adopt(server);
+    if (!back && task_.one_way && uses_others_)  // others are to see it as it was
+      (void)to.adopt_revertibly(server, undo_);
+    else
+      to.adopt(server);
     const auto took = clock::now() - begun;
     to.destroy_old_states();
     if (to.failed() == failed) return took;
@@ -353,10 +425,16 @@ class rehearser {
     if (board_.notes < rehearsal_notes_max) board_.note[board_.notes++].set(text);
   }
 
+  servers::runtime& runtime_;
+  const servers::runtime::rest_guard& rest_;
   const rehearsal_task& task_;
   rehearsal_board& board_;
   std::shared_ptr<const release_image> next_;
   std::shared_ptr<const release_image> back_;
+  std::shared_ptr<handed_states> handed_;  // null: no hook uses the states of other servers
+  std::shared_ptr<handed_states> handed_back_;
+  bool uses_others_ = false;                 // on the way there
+  std::optional<release_image::move> undo_;  // if there is no other way back
   std::vector<std::string> leaving_;
   std::string server_;
   const migration::path_step* step_ = nullptr;
@@ -463,7 +541,7 @@ std::chrono::nanoseconds duration_counts::quantile(double share) const noexcept 
 void rehearse(servers::runtime& runtime, const servers::runtime::rest_guard& rest, release_content next,
               const rehearsal_task& task, rehearsal_board& board) {
   share_loaded_plugins(task.loaded, next);
-  rehearser all{std::move(next), task, board};
+  rehearser all{runtime, rest, std::move(next), task, board};
   runtime.for_each(rest, 0, 1, [&](servers::resting_server& server) { all.visit(server); });
   all.finish();
 }

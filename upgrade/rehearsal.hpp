@@ -10,6 +10,9 @@
 //   replaying   if asked for: the messages recorded of it are handled again (replay.hpp) by the running version before
 //               it migrates, and by the next one afterwards, each on a copy of its state, and the replies compared
 //
+// Where hooks use the states of other servers, these are as in the process that was copied; on the way back they read
+// what was given on the way there, and what they give back is compared with the server that it would be for.
+//
 // What is found goes to a board in memory that both processes share, as it is found: if the copy dies, the board says
 // at what. A hook that writes where it should not may have written on the board too, so the reader believes nothing:
 // every count and length is bounded, every number in its range, and a finished board has a checksum.
@@ -24,6 +27,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -139,6 +143,8 @@ struct rehearsal_task {
   std::shared_ptr<kept_states> keeps{};  ///< null unless the upgrade keeps states
   /// What to replay, by the server's reference, the oldest first.
   std::unordered_map<std::uint64_t, std::vector<servers::recorded_message>> recorded{};
+  std::optional<started_servers> starts{};       ///< by the next release, under their own names
+  std::optional<started_servers> starts_back{};  ///< by the one that runs
 };
 
 /// Migrates every server there and back. Single-threaded; touches of the runtime only its servers.

@@ -103,7 +103,8 @@ struct release_image::binding {
   migration::migration_path path;
   error problem;  // if there is no way
   bool has_path = false;
-  bool leaving = false;  // the release lacks it, and somebody else ends its servers
+  bool uses_others = false;  // a hook of the path reads or gives states of other servers
+  bool leaving = false;      // the release lacks it, and somebody else ends its servers
   mutable std::atomic<std::uint64_t> moved{0};
   mutable std::atomic<std::uint64_t> quick{0};  // moves timed one after the other and found short; 0: one was not
 
@@ -115,7 +116,9 @@ struct release_image::binding {
 };
 
 release_image::release_image(release_content content, adopt_settings settings)
-    : content_{std::move(content)}, settings_{std::move(settings)} {
+    : content_{std::move(content)},
+      settings_{std::move(settings)},
+      hooks_{settings_.hook_timeout, settings_.hook_threads, settings_.begins, settings_.begins_with} {
   for (const auto& [key, value] : settings_.arguments) arguments_.push_back({key.c_str(), value.c_str()});
   for (const auto& plugin : content_.plugins)
     for (const auto& type : plugin->types()) by_name_.emplace(type->name(), type.get());
@@ -156,8 +159,9 @@ void release_image::bind(const loaded_plugin& source, const servers::server_type
     auto path =
         choose_path(graph, *graph.state_of(up ? older : newer), *graph.state_of(up ? newer : older), settings_.going);
     bound->has_path = path.has_value();
+    if (path) bound->path = std::move(*path);
     if (path)
-      bound->path = std::move(*path);
+      bound->uses_others = bound->path.uses_others();
     else
       bound->problem = std::move(path).error();
     for (const auto& loss : bound->path.losses())
@@ -187,6 +191,18 @@ result<const migration::migration_path*> release_image::path_for(const servers::
     return error{reason::internal, content_.id + " does not know where " + std::string{type.name()} + " comes from"};
   if (!bound->has_path || bound->forbidden) return bound->problem;
   return &bound->path;
+}
+
+bool release_image::uses_others(const servers::server_type& type) const noexcept {
+  const auto* const bound = find_binding(type);
+  return bound != nullptr && bound->uses_others && bound->to != &type;
+}
+
+bool release_image::uses_others(const release_content& of) const noexcept {
+  return std::any_of(of.plugins.begin(), of.plugins.end(), [&](const auto& plugin) {
+    return std::any_of(plugin->types().begin(), plugin->types().end(),
+                       [&](const auto& type) { return uses_others(*type); });
+  });
 }
 
 void release_image::adopt(servers::resting_server& server) const noexcept {
@@ -227,14 +243,23 @@ std::optional<migration::transformation> release_image::move_state(servers::rest
     return std::nullopt;
   }
   if (!keep_state(server, bound, failed)) return std::nullopt;
-  const molt_change change{
-      bound.from_version.c_str(), bound.to_version.c_str(), {arguments_.data(), arguments_.size()}};
+  hook_host host{server,
+                 hooks_,
+                 bound.from_version.c_str(),
+                 bound.to_version.c_str(),
+                 molt_arguments{arguments_.data(), arguments_.size()},
+                 bound.uses_others ? handed_.load(std::memory_order_acquire) : nullptr};
   const bool tight = settings_.hook_timeout.count() != 0 && settings_.hook_timeout < coarse_deadline_min;
   const bool timed = tight || bound.is_timed();
-  const migration::transformation_settings settings{
-      settings_.hook_timeout,     !timed,           migration::archive_size_max, revertible,
-      bound.to->abi().self_check, settings_.begins, settings_.begins_with};
-  transformation done{bound.path, server.state(), change, settings};
+  const migration::transformation_settings settings{settings_.hook_timeout,
+                                                    !timed,
+                                                    migration::archive_size_max,
+                                                    revertible,
+                                                    bound.to->abi().self_check,
+                                                    &hook_host::step_begins,
+                                                    &host,
+                                                    &host.begun()};
+  transformation done{bound.path, server.state(), host.change(), settings};
   if (done.outcome() == transformation::state::complete) {
     server.become(*bound.to, done.current());
     if (timed)
@@ -321,7 +346,9 @@ release_image::move::~move() {
 }
 
 bool release_image::revert(servers::resting_server& server, move& undo) const noexcept {
-  adopted_.fetch_sub(1, std::memory_order_relaxed);
+  const auto* const bound = find_binding(*undo.before_);
+  if (bound == nullptr || !bound->same_image) adopted_.fetch_sub(1, std::memory_order_relaxed);
+  if (undo.done_ && bound != nullptr && !bound->same_image) bound->moved.fetch_sub(1, std::memory_order_relaxed);
   if (!undo.done_) {
     destroy_and_free(*server.type().abi().state, server.state());
     server.become(*undo.before_, std::exchange(undo.replaced_, nullptr));

@@ -11,6 +11,8 @@
 #include "server/runtime.hpp"
 #include "state_migration/migration_path.hpp"
 #include "state_migration/transformation.hpp"
+#include "upgrade/handed_states.hpp"
+#include "upgrade/hook_host.hpp"
 #include "upgrade/kept_states.hpp"
 
 #include <atomic>
@@ -90,6 +92,7 @@ struct adopt_settings {
   servers::arguments arguments;          ///< for the hooks
   std::vector<std::string> accept_loss;  ///< names of losses that the operator accepted; others fail the server
   std::vector<std::string> leaving{};    ///< types that the release lacks and whose servers are left as they are
+  unsigned hook_threads = 0;             ///< that run one hook at once, if it lets them; 0: one per core
   /// Where each state is written down before hooks run, as long as somebody else owns it. A server whose state cannot
   /// be fails.
   std::weak_ptr<kept_states> keep{};
@@ -166,6 +169,11 @@ class release_image final : public servers::release {
         : done_{std::move(other.done_)}, before_{other.before_}, replaced_{std::exchange(other.replaced_, nullptr)} {}
     move& operator=(move&&) = delete;
     ~move();
+    /// The state that the server had.
+    [[nodiscard]] state_view before() const noexcept {
+      if (!done_) return {before_->abi().state, replaced_, {}};
+      return {before_->abi().state, done_->whole_old(), done_->archive_of_old()};
+    }
 
    private:
     friend class release_image;
@@ -176,6 +184,13 @@ class release_image final : public servers::release {
   enum class moved { nothing_to_do, moved, failed };
   /// Brings one server over and keeps in `undo` what is needed to revert it. A failure is recorded.
   moved adopt_revertibly(servers::resting_server&, std::optional<move>& undo) const noexcept;
+  /// Whether a hook on the way of such servers uses other servers' states: then it runs while everything rests, and one
+  /// after the other.
+  [[nodiscard]] bool uses_others(const servers::server_type&) const noexcept;
+  /// The same of any type of a release.
+  [[nodiscard]] bool uses_others(const release_content&) const noexcept;
+  /// Through which they do; null: they may not.
+  void hand_states(handed_states* through) const noexcept { handed_.store(through, std::memory_order_release); }
   /// Puts a moved server back. False: its state is lost (memory ran out), which is recorded.
   bool revert(servers::resting_server&, move&) const noexcept;
 
@@ -210,9 +225,11 @@ class release_image final : public servers::release {
   adopt_settings settings_;
   std::vector<release_content> sources_;  // keeps the images of every source type mapped
   std::vector<molt_argument> arguments_;
+  hook_settings hooks_;
   std::unordered_map<const molt_server_type*, std::unique_ptr<binding>> bindings_;  // by what the server has
   std::unordered_map<std::string_view, const servers::server_type*> by_name_;
 
+  mutable std::atomic<handed_states*> handed_{nullptr};
   mutable std::atomic<std::uint64_t> adopted_{0};
   mutable std::atomic<std::uint64_t> failed_{0};
   mutable std::atomic<std::uint64_t> lost_{0};

@@ -223,7 +223,7 @@ replayed replayer::handle(const servers::recorded_message& message, const server
   }
   object converted{*handler->message->payload};
   const std::string version{type_.version()};
-  const molt_change change{"", version.c_str(), {nullptr, 0}};
+  const molt_change change{"", version.c_str(), {nullptr, 0}, nullptr, nullptr};
   molt_text text;
   text.size = 0;
   if (edge->apply(payload.storage(), converted.storage(), &change, &text) != MOLT_OK) {
@@ -253,7 +253,7 @@ std::string difference_of(const replayed& before, const replayed& after, const s
   object older{*before.reply};
   if (!load(newer, *after.reply, after.answer, why)) return why;
   const std::string version{later.version()};
-  const molt_change change{version.c_str(), "", {nullptr, 0}};
+  const molt_change change{version.c_str(), "", {nullptr, 0}, nullptr, nullptr};
   molt_text text;
   text.size = 0;
   if (edge->apply(newer.storage(), older.storage(), &change, &text) != MOLT_OK)

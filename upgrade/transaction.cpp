@@ -139,6 +139,8 @@ rehearsal_task switcher::task_for_rehearsal(const settings& chosen, const plan& 
   task.settings = {direction::up, chosen.hook_timeout, chosen.arguments, chosen.accept_loss, chosen.types_leaving};
   if (chosen.keep_states) task.keeps = std::make_shared<kept_states>(chosen.keep_bytes_max);
   task.settings.keep = task.keeps;
+  task.starts = chosen.starts;
+  task.starts_back = chosen.starts_back;
   for (const auto& type : planned.back)
     for (const auto& loss : type.losses) task.losses.push_back(loss.name);
   return task;
@@ -146,7 +148,7 @@ rehearsal_task switcher::task_for_rehearsal(const settings& chosen, const plan& 
 
 plan switcher::plan_between(const release_content& from, const release_content& to, direction going,
                             const settings& chosen) const {
-  plan_options options{going, chosen.accept_loss, chosen.one_way, chosen.types_in_use};
+  plan_options options{going, chosen.accept_loss, chosen.one_way, chosen.types_in_use, chosen.mode == mode::atomic};
   add_kept(options, chosen);
   const auto running = from.descriptions();
   const auto next = to.descriptions();
@@ -193,6 +195,8 @@ result<report> switcher::move_to(release_content next, direction going, const se
   }
   // Last, as callers undo it.
   if (going == direction::down) convert_entries_back(now.from, now.to, chosen.convert_back_timeout, chosen.cancelled);
+  // A way down that needs everything at rest is not asked for it: it must not be closed.
+  if (now.report.plan.uses_others()) now.report.mode = mode::atomic;
   now.report.mode == mode::atomic ? run_atomic(now) : run_lazy(now);
   return std::move(now.report);
 }
@@ -226,7 +230,7 @@ bool switcher::begin_in(attempt& now) {
   auto begun = now.settings.switched();
   now.switched = begun.has_value();
   if (!begun) now.report.problems.push_back(begun.error().text());
-  return now.switched;
+  return now.switched && all_taken(now);
 }
 
 bool switcher::sweep(attempt& now, const release_image& image, bool stop_at_failure) {
@@ -253,6 +257,7 @@ bool switcher::sweep(attempt& now, const release_image& image, bool stop_at_fail
 /// Every server that moved goes back by the opposite edges, never by a lossy one.
 void switcher::roll_back(attempt& now) {
   phase_.store(phase::rolling_back, std::memory_order_release);
+  if (auto resting = image_that_needs_rest(now)) return roll_back_at_rest(now, std::move(resting));
   if (now.switched && now.settings.going_back) now.settings.going_back();
   const auto known = now.report.problems.size();
   const auto back = image_for(now.from, opposite(now.going), now.settings, {}, nullptr);
@@ -350,6 +355,7 @@ void switcher::unmake_current(const attempt& now, std::shared_ptr<const release_
 
 void switcher::conclude(attempt& now, phase result) {
   auto& report = now.report;
+  if (now.handed != nullptr || now.handed_back != nullptr) runtime_.gives_states(nullptr);
   report.result = result;
   report.entries_left = entries_left_.exchange(0);
   if (now.image != nullptr) {
@@ -379,7 +385,8 @@ void switcher::conclude(attempt& now, phase result) {
 std::shared_ptr<release_image> switcher::image_for(release_content content, direction going, const settings& chosen,
                                                    std::vector<std::string> accept_loss,
                                                    std::shared_ptr<kept_states> keep) const {
-  adopt_settings made{going, chosen.hook_timeout, chosen.arguments, std::move(accept_loss), chosen.types_leaving};
+  adopt_settings made{
+      going, chosen.hook_timeout, chosen.arguments, std::move(accept_loss), chosen.types_leaving, chosen.hook_threads};
   made.keep = std::move(keep);
   if (chosen.from_kept && going == direction::down) {
     made.from_kept = kept();

@@ -23,6 +23,7 @@
 
 #include "base/result.hpp"
 #include "server/runtime.hpp"
+#include "upgrade/handed_states.hpp"
 #include "upgrade/plan.hpp"
 #include "upgrade/rehearsal.hpp"
 #include "upgrade/release_image.hpp"
@@ -69,6 +70,11 @@ struct settings {
   servers::arguments arguments;      ///< for the hooks
   std::uint64_t sweep_rate_max = 0;  ///< servers per second migrated in the background; 0: as fast as it goes
   unsigned atomic_threads = 0;       ///< 0: one per core
+  unsigned hook_threads = 0;         ///< that run parts of one hook at once, if it lets them; 0: one per core
+  /// The servers that the next release starts under their own names, in `switched`; a hook can give states to these.
+  std::optional<started_servers> starts{};
+  /// Those of the release that is left, which run or are started in `going_back`.
+  std::optional<started_servers> starts_back{};
   /// After a rollback: to wait until nothing uses the images that were left, and unload them. 0: collect() does it
   /// later; until then messages of the version that was left are still understood.
   std::chrono::nanoseconds collect_timeout = std::chrono::milliseconds{200};
@@ -114,6 +120,8 @@ struct report {
 
   [[nodiscard]] migration::way way() const noexcept;  ///< the most expensive one used or tried
 };
+
+struct first_moved;
 
 /// Switches a runtime between releases, one at a time.
 ///
@@ -173,6 +181,21 @@ class switcher {
   [[nodiscard]] bool begin_in(attempt&);
   void settle(attempt&);
   void roll_back(attempt&);
+  // Hooks that use the states of other servers (transaction_others.cpp)
+  using rest_guard = servers::runtime::rest_guard;
+  struct first_moves;
+  [[nodiscard]] std::shared_ptr<handed_states> hand_states(attempt&, const first_moves&, const rest_guard&,
+                                                           const first_moved&);
+  /// Comes to rest, and moves the servers whose hooks use others. False: a hook failed, and is recorded. Error: no
+  /// rest.
+  [[nodiscard]] result<bool> move_first(attempt&, const first_moves&, std::shared_ptr<handed_states>&,
+                                        std::optional<rest_guard>&, first_moved&,
+                                        std::chrono::steady_clock::time_point& asked);
+  void revert(const rest_guard&, const release_image&, first_moved&);
+  [[nodiscard]] static bool all_taken(attempt&);
+  [[nodiscard]] std::shared_ptr<release_image> image_that_needs_rest(const attempt&) const;
+  void roll_back_at_rest(attempt&, std::shared_ptr<release_image> back);
+  void give_back(attempt&, const rest_guard&);
   void quarantine(attempt&);
   /// Offers every server to the image; false if it ended early.
   bool sweep(attempt&, const release_image&, bool stop_at_failure);

@@ -1,7 +1,8 @@
 // Mode atomic: everything comes to rest, every server migrates, and then all run on, or none has moved.
 //
 //   step       event                                               next
-//   resting    no handler runs any more                            moving
+//   resting    no handler runs any more                            moving, first those whose hooks use others
+//                                                                  (transaction_others.cpp)
 //              switch_timeout passed                               as before: nothing had moved
 //   moving     every server moved, in time                         the switch: everything runs on the new release
 //              one failed, cancelled, or switch_timeout passed     reverting
@@ -176,27 +177,31 @@ unsigned atomic_threads(const settings& chosen) noexcept {
 }
 
 void switcher::run_atomic(attempt& now) {
-  const auto asked = clock::now();
-  auto guard = runtime_.rest(now.settings.switch_timeout);
-  if (!guard) {
-    now.report.problems.push_back("the servers did not come to rest: " + guard.error().text() +
+  auto asked = clock::now();
+  std::optional<rest_guard> rest;
+  first_moved first;
+  const auto begun = move_first(now, {now.image, now.settings.switched ? now.settings.starts : std::nullopt},
+                                now.handed, rest, first, asked);
+  if (!begun) {
+    now.report.problems.push_back("the servers did not come to rest: " + begun.error().text() +
                                   "; switch_timeout_ms under [upgrade] bounds it, and mode lazy waits for nobody");
     return conclude(now, phase::rolled_back);
   }
   const auto came_to_rest = clock::now() - asked;
   phase_.store(phase::migrating, std::memory_order_release);
-  std::optional<servers::runtime::rest_guard> rest{std::move(*guard)};
   std::optional<atomic_move> all{std::in_place, runtime_,     *rest,
                                  *now.image,    now.settings, asked + now.settings.switch_timeout};
-  if (all->run()) {
+  if (*begun && all->run()) {
     make_current(now);
     runtime_.switch_to(now.image);
+    if (now.handed != nullptr) runtime_.gives_states(now.handed);
     rest.reset();
     now.report.at_rest = clock::now() - asked;
     now.report.servers_migrated = now.image->adopted();
     auto restored = now.image->restored();
     now.report.restored = std::move(restored.servers);
     now.report.servers_restored = restored.count;
+    first.moves.clear();
     all.reset();  // the old states go while everything runs
     if (!begin_in(now)) return roll_back(now);
     return settle(now);
@@ -205,6 +210,7 @@ void switcher::run_atomic(attempt& now) {
   const auto turned = clock::now();
   phase_.store(phase::rolling_back, std::memory_order_release);
   all->revert();
+  revert(*rest, *now.image, first);
   rest.reset();
   now.report.at_rest = clock::now() - asked;
   now.report.reverting = clock::now() - turned;

@@ -12,6 +12,7 @@
 
 #include "plugin/abi.h"
 #include "plugin/archive.hpp"
+#include "plugin/change.hpp"
 #include "plugin/context.hpp"
 #include "plugin/definition.hpp"
 #include "plugin/evolving_map.hpp"

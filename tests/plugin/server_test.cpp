@@ -261,7 +261,7 @@ TEST_F(a_server, has_its_hooks_as_edges) {
   EXPECT_EQ(one->to, &molt::schema_of<v2::state>());
   EXPECT_EQ(one->flags, 0U);
   EXPECT_EQ(two->to, &molt::schema_of<state>());
-  EXPECT_EQ(two->flags, static_cast<std::uint32_t>(MOLT_EDGE_CONSUMES));
+  EXPECT_EQ(two->flags, static_cast<std::uint32_t>(MOLT_EDGE_CONSUMES | MOLT_EDGE_CONTEXT));
   EXPECT_EQ(down->flags, static_cast<std::uint32_t>(MOLT_EDGE_DOWN | MOLT_EDGE_CONSUMES | MOLT_EDGE_NOEXCEPT));
   EXPECT_STREQ(down->loss, "seen");
   EXPECT_STREQ(down->loss_text, "what was seen is forgotten");
@@ -290,7 +290,7 @@ TEST_F(a_server, has_one_reply_edge_for_each_type_that_a_reply_hook_takes_and_no
   EXPECT_EQ(down->to, &molt::schema_of<v1::total>());
   EXPECT_EQ(down->flags, static_cast<std::uint32_t>(MOLT_EDGE_DOWN | MOLT_EDGE_NOEXCEPT));
 
-  const molt_change change{"1.0", "2.0", {nullptr, 0}};
+  const molt_change change{"1.0", "2.0", {nullptr, 0}, nullptr, nullptr};
   std::int32_t old = 7;
   alignas(std::string) char storage[sizeof(std::string)];
   ASSERT_EQ(number->apply(&old, storage, &change, &error), MOLT_OK);
@@ -308,7 +308,7 @@ TEST(a_token, stays_that_of_its_call_when_its_reply_changes) {
 
 TEST_F(a_server, runs_a_hook_with_what_it_is_told) {
   const molt_edge* two = find_edge(type.state_edges, 3, molt::schema_of<v2::state>());
-  const molt_change change{"1.0", "2.0", {nullptr, 0}};
+  const molt_change change{"1.0", "2.0", {nullptr, 0}, nullptr, nullptr};
   v2::state old{21, 4};
   alignas(state) char storage[sizeof(state)];
   ASSERT_EQ(two->apply(&old, storage, &change, &error), MOLT_OK);

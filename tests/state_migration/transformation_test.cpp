@@ -61,7 +61,7 @@ class transformations : public testing::Test {
   }
 
   transformation run(transformation_settings settings = {}) {
-    return transformation{path_, state_, {"1.0.0", "3.0.0", {nullptr, 0}}, settings};
+    return transformation{path_, state_, {"1.0.0", "3.0.0", {nullptr, 0}, nullptr, nullptr}, settings};
   }
 
   void expect_as_before(transformation& done) {

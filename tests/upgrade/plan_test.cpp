@@ -57,12 +57,12 @@ TEST(plan, goes_in_place_by_a_hook_and_by_message_hooks) {
   EXPECT_THAT(type.changes,
               ElementsAre("counter.server.state: added changes: u64", "counter.server.state: added label: string",
                           "counter.server.add: added who: string"));
-  EXPECT_THAT(type.steps, ElementsAre("counter::v1::state to counter::state (hook of 2.0.0)"));
+  EXPECT_THAT(type.steps, ElementsAre("counter::v1::state to counter::state (hook of 2.0.0, with context)"));
   EXPECT_TRUE(type.archive_to_undo) << "the hook takes its input by rvalue and may throw";
   EXPECT_THAT(covers(type),
               ElementsAre("add: edge", "get: same_key", "version: same_key", "reset: same_key", "fail: same_key"));
   ASSERT_EQ(made.back.size(), 1U);
-  EXPECT_THAT(made.back[0].steps, ElementsAre("counter::state to counter::v1::state (hook of 2.0.0)"));
+  EXPECT_THAT(made.back[0].steps, ElementsAre("counter::state to counter::v1::state (hook of 2.0.0, with context)"));
   EXPECT_THAT(covers(made.back[0]), Contains("changes: unhandled"));
   EXPECT_THAT(made.notes, Contains(HasSubstr("counter.server.changes: 1.0.0 does not know it")));
 }

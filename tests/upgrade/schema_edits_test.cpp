@@ -159,7 +159,7 @@ struct two_versions {
     }
     owned_state state{up ? *older.state : *newer.state, archive};
     if (state.object == nullptr) return {};
-    const molt_change about{up ? "1.0.0" : "2.0.0", up ? "2.0.0" : "1.0.0", {nullptr, 0}};
+    const molt_change about{up ? "1.0.0" : "2.0.0", up ? "2.0.0" : "1.0.0", {nullptr, 0}, nullptr, nullptr};
     migration::transformation done{*path, std::exchange(state.object, nullptr), about, {}};
     if (done.outcome() != migration::transformation::state::complete) {
       ADD_FAILURE() << done.failure().step << ": " << done.failure().error;
