@@ -285,7 +285,7 @@ TEST_F(a_server, has_one_reply_edge_for_each_type_that_a_reply_hook_takes_and_no
   EXPECT_EQ(total->flags, static_cast<std::uint32_t>(MOLT_EDGE_CONSUMES));
   EXPECT_EQ(total->message, nullptr);
   EXPECT_EQ(number->to, &molt::schema_of<std::string>());
-  EXPECT_EQ(number->flags, 0U);
+  EXPECT_EQ(number->flags, static_cast<std::uint32_t>(MOLT_EDGE_CONTEXT));
   EXPECT_STREQ(number->message, "take");
   EXPECT_EQ(down->to, &molt::schema_of<v1::total>());
   EXPECT_EQ(down->flags, static_cast<std::uint32_t>(MOLT_EDGE_DOWN | MOLT_EDGE_NOEXCEPT));
