@@ -5,6 +5,7 @@
 // MOLT_SCHEMA_EDITS, a list of folders with ':' between them, replaces the ordinary pair: the target `nightly` does
 // that.
 #include "loader/inspection.hpp"
+#include "loader/plugin_image.hpp"
 #include "plugin/storage.hpp"
 #include "state_migration/archive_buffer.hpp"
 #include "state_migration/archive_difference.hpp"
@@ -12,7 +13,6 @@
 #include "state_migration/transformation.hpp"
 #include "tests/upgrade/random_archive.hpp"
 #include "upgrade/gate.hpp"
-#include "upgrade/release_image.hpp"
 
 #include <gtest/gtest.h>
 
@@ -194,16 +194,14 @@ TEST(schema_edits, that_pass_take_random_states_there_and_back) {
   std::size_t tried = 0;
   for (const auto& pair : pairs()) {
     std::mt19937_64 random{std::stoull(pair.seed)};
-    const std::vector<std::filesystem::path> older_file{pair.older()};
-    const std::vector<std::filesystem::path> newer_file{pair.newer()};
-    const auto older = load_release("1", older_file);
-    const auto newer = load_release("2", newer_file);
+    const auto older = loader::load(pair.older());
+    const auto newer = loader::load(pair.newer());
     ASSERT_TRUE(older && newer);
     for (const auto& expected : pair.expected) {
       if (!expected.two_way || expected.identity == "none") continue;
       SCOPED_TRACE("seed " + pair.seed + ", " + expected.type + ": " + expected.edit + " in " + expected.place);
-      const two_versions between{older->plugins[0]->find_type(expected.type)->abi(),
-                                 newer->plugins[0]->find_type(expected.type)->abi()};
+      const two_versions between{*(*older)->find_server_type(expected.type),
+                                 *(*newer)->find_server_type(expected.type)};
       if (expected.identity != "newer") go_there_and_back(between, true, random);
       if (expected.identity != "older") go_there_and_back(between, false, random);
       ++tried;
