@@ -16,7 +16,7 @@
 
 namespace molt::servers {
 
-class argument_block {
+class alignas(16) argument_block {  // cell_detail keeps its address without the lowest bits
  public:
   explicit argument_block(const molt_arguments& from) {
     texts_.reserve(2 * from.count);

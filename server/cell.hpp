@@ -50,6 +50,7 @@
 #include "server/fence.hpp"
 #include "server/runtime.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -134,13 +135,40 @@ inline void* take_state(cell& held) noexcept {
 /// What is seldom looked at; one beside each cell.
 struct cell_detail {
   std::atomic<cell*> run_next;
-  connection_output* output;               // holder
-  const std::string* name;                 // under the registry's mutex
-  const argument_block* arguments;         // holder; null: none
-  std::atomic<std::uint64_t> started;      // order of starts
-  std::atomic<std::uint32_t> queued_most;  // the longest that the queue has been since
-  std::atomic<std::uint32_t> started_at;   // seconds since the Unix epoch
+  connection_output* output;           // holder
+  const std::string* name;             // under the registry's mutex
+  std::atomic<std::uint64_t> kept;     // kept::...
+  std::atomic<std::uint64_t> started;  // seconds since the Unix epoch, then the order of starts, 32 bits each
 };
-static_assert(sizeof(cell_detail) == 48, "with the cell 112 bytes for a server beside its state");
+static_assert(sizeof(cell_detail) == 40, "with the cell 104 bytes for a server beside its state");
+
+/// `kept`: the block of start arguments above (holder; its address divided by 16, 0 for none), the longest that the
+/// queue has been below.
+namespace kept {
+inline constexpr unsigned count_bits = 20;
+inline constexpr std::uint64_t count_mask = (std::uint64_t{1} << count_bits) - 1;
+static_assert(mailbox::count_max <= count_mask + 1);
+
+inline const argument_block* arguments(const cell_detail& of) noexcept {
+  return reinterpret_cast<const argument_block*>((of.kept.load(std::memory_order_relaxed) >> count_bits) << 4U);
+}
+inline std::size_t queued_most(const cell_detail& of) noexcept {
+  return of.kept.load(std::memory_order_relaxed) & count_mask;
+}
+/// Returns what was there.
+inline const argument_block* exchange(cell_detail& of, const argument_block* arguments) noexcept {
+  const auto above = (reinterpret_cast<std::uint64_t>(arguments) >> 4U) << count_bits;
+  auto seen = of.kept.load(std::memory_order_relaxed);
+  while (!of.kept.compare_exchange_weak(seen, above | (seen & count_mask), std::memory_order_relaxed)) continue;
+  return reinterpret_cast<const argument_block*>((seen >> count_bits) << 4U);
+}
+inline void raise(cell_detail& of, std::size_t queued) noexcept {
+  const auto most = std::min<std::uint64_t>(queued, count_mask);
+  auto seen = of.kept.load(std::memory_order_relaxed);
+  while (most > (seen & count_mask) &&
+         !of.kept.compare_exchange_weak(seen, (seen & ~count_mask) | most, std::memory_order_relaxed)) {
+  }
+}
+}  // namespace kept
 
 }  // namespace molt::servers

@@ -260,7 +260,7 @@ struct engine {
   [[nodiscard]] std::uint32_t seconds_now() const noexcept;
   /// A longer queue than there has been.
   void note_queue(const cell& receiver, std::size_t length) noexcept {
-    if (length > registry_.detail(receiver).queued_most.load(std::memory_order_relaxed)) [[unlikely]]
+    if (length > kept::queued_most(registry_.detail(receiver))) [[unlikely]]
       raise_queue_mark(receiver, length);
   }
   void raise_queue_mark(const cell&, std::size_t length) noexcept;

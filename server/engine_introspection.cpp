@@ -111,11 +111,7 @@ std::uint32_t engine::seconds_now() const noexcept {
 }
 
 void engine::raise_queue_mark(const cell& receiver, std::size_t length) noexcept {
-  auto& mark = registry_.detail(receiver).queued_most;
-  auto seen = mark.load(std::memory_order_relaxed);
-  while (length > seen &&
-         !mark.compare_exchange_weak(seen, static_cast<std::uint32_t>(length), std::memory_order_relaxed)) {
-  }
+  kept::raise(registry_.detail(receiver), length);
 }
 
 server_info engine::info_of(const cell& each, std::uint64_t seen, const server_type& type) const {
@@ -130,9 +126,9 @@ server_info engine::info_of(const cell& each, std::uint64_t seen, const server_t
                                                           : "idle";
   info.queued =
       mailbox::count(each.head.load(std::memory_order_relaxed)) + each.pending_count.load(std::memory_order_relaxed);
-  info.queued_most = std::max<std::size_t>(detail.queued_most.load(std::memory_order_relaxed), info.queued);
+  info.queued_most = std::max<std::size_t>(kept::queued_most(detail), info.queued);
   info.handled = each.handled.load(std::memory_order_relaxed);
-  info.started_at = std::chrono::seconds{detail.started_at.load(std::memory_order_relaxed)};
+  info.started_at = std::chrono::seconds{detail.started.load(std::memory_order_relaxed) >> 32U};
   if (!type.watched()) return info;
   if (const auto record = watches_.find(info.ref)) {
     info.watched = record->watching();

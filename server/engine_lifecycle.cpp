@@ -128,12 +128,12 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
   }
   const molt_schema& schema = *type.abi().state;
   held.type.store(&type, std::memory_order_release);
-  registry_.detail(held).queued_most.store(0, std::memory_order_relaxed);
-  registry_.detail(held).started_at.store(seconds_now(), std::memory_order_relaxed);
   held.seen.store(&entry, std::memory_order_release);
   registry_.detail(held).output = output;
-  registry_.detail(held).started.store(started_.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  registry_.detail(held).arguments = argument_blocks_.find_or_make(arguments);
+  const auto order = static_cast<std::uint32_t>(started_.fetch_add(1, std::memory_order_relaxed) + 1);
+  registry_.detail(held).started.store((std::uint64_t{seconds_now()} << 32U) | order, std::memory_order_relaxed);
+  registry_.detail(held).kept.store(0, std::memory_order_relaxed);
+  kept::exchange(registry_.detail(held), argument_blocks_.find_or_make(arguments));
   held.state.store(allocate_state(schema), std::memory_order_relaxed);
   int status = MOLT_OK;
   {
@@ -222,7 +222,7 @@ result<void> engine::change_held(thread_record& me, cell& held, const molt_argum
   }
   if (status == MOLT_OK) {
     const auto* const known = argument_blocks_.find_or_make(now);
-    argument_block::let_go(std::exchange(registry_.detail(held).arguments, known));
+    argument_block::let_go(kept::exchange(registry_.detail(held), known));
   }
   if (!ended) leave_mailbox(me, held);
   if (status == MOLT_OK) return ok();
@@ -305,7 +305,7 @@ bool engine::free_cell(thread_record& me, cell& held, int status, std::string_vi
   held.handled.store(0, std::memory_order_relaxed);
   held.has_deferred = false;
   registry_.detail(held).output = nullptr;
-  argument_block::let_go(std::exchange(registry_.detail(held).arguments, nullptr));
+  argument_block::let_go(kept::exchange(registry_.detail(held), nullptr));
   held.word.store(word::make(next, condition::held, me.id),
                   std::memory_order_seq_cst);                                     // from here on references are stale
   const bool related = held.related.exchange(0, std::memory_order_seq_cst) != 0;  // see mark_related

@@ -35,7 +35,7 @@ std::size_t resting_server::waiting() const noexcept {
          cell_->pending_count.load(std::memory_order_relaxed);
 }
 molt_arguments resting_server::arguments() const noexcept {
-  const auto* const known = owner_->registry_.detail(*cell_).arguments;
+  const auto* const known = kept::arguments(owner_->registry_.detail(*cell_));
   return known != nullptr ? known->view() : molt_arguments{nullptr, 0};
 }
 
