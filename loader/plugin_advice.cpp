@@ -3,10 +3,31 @@
 namespace molt::loader {
 namespace {
 
+/// Numbers and strings have the names of the schema text.
+std::string spelled(const std::string& name) {
+  const bool number =
+      name.size() >= 2 && name.size() <= 3 && name.find_first_not_of("0123456789", 1) == std::string::npos;
+  if (number && name[0] == 'i') return "std::int" + name.substr(1) + "_t";
+  if (number && name[0] == 'u') return "std::uint" + name.substr(1) + "_t";
+  if (number && name[0] == 'f') return name == "f32" ? "float" : "double";
+  return name == "string" ? "std::string" : name;
+}
+
+/// Types without a name of their own need no namespace.
 std::string frozen_name(const schema_description& schema, const std::string& version) {
+  const bool named = schema.text.starts_with("struct(") || schema.text.starts_with("opaque(") ||
+                     schema.text.starts_with("enum") || schema.text.empty();
+  if (!named) return spelled(schema.name);
   const auto colons = schema.name.rfind("::");
   return "v" + version.substr(0, version.find('.')) +
          "::" + (colons == std::string::npos ? schema.name : schema.name.substr(colons + 2));
+}
+
+/// Numbers are taken by value.
+std::string taken(const std::string& type, const schema_description& schema) {
+  const bool scalar = schema.text.find_first_of("(<{,\"") == std::string::npos && schema.text != "string" &&
+                      schema.text != "ref" && !schema.text.empty();
+  return scalar ? type : type + "&&";
 }
 
 const message_description* find_message(const plugin_description& plugin, const server_type_description& type,
@@ -23,10 +44,11 @@ std::uint64_t reply_of(const plugin_description& plugin, const message_descripti
 }  // namespace
 
 std::string hook_to_write(const missing_hook& hook) {
-  const std::string frozen = frozen_name(*hook.before, hook.older->version);
-  return "write static " + (hook.down ? frozen : hook.after->name) + ' ' + std::string{hook.function} +
-         (hook.down ? "_down(" : "(") + (hook.down ? hook.after->name : frozen) + "&&) in " + std::string{hook.type} +
-         ' ' + hook.newer->version;
+  const std::string older = frozen_name(*hook.before, hook.older->version);
+  const std::string newer = spelled(hook.after->name);
+  return "write static " + (hook.down ? older : newer) + ' ' + std::string{hook.function} +
+         (hook.down ? "_down(" + taken(newer, *hook.after) : "(" + taken(older, *hook.before)) + ") in " +
+         std::string{hook.type} + ' ' + hook.newer->version;
 }
 
 std::vector<std::string> unversioned_changes(const plugin_description& older, const plugin_description& newer,

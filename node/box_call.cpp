@@ -129,6 +129,9 @@ error box::implementation::call_error(int status, const json_call& asked, const 
               "molt servers shows what runs"};
     case MOLT_SERVER_FAILED:
       return failed_error(asked, to, text.empty() ? "an exception without a text" : text);
+    case MOLT_THREW:  // the server was brought to another version meanwhile
+      return {reason::needs_attention, with("a hook between two versions of the message or its reply threw"),
+              "the message may have been handled; " + asked.server + " goes on running"};
     case MOLT_OVERLOADED:
       return {reason::overloaded, with("too many messages are waiting"),
               "it was not handled: try again later; molt servers shows how many are queued"};

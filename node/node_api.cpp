@@ -87,8 +87,14 @@ json::array types_of(const std::vector<upgrade::type_plan>& from) {
     json::array losses;
     for (const auto& loss : type.losses) losses.push_back({{"name", loss.name}, {"text", loss.text}});
     json::array messages;
-    for (const auto& message : type.messages)
-      messages.push_back({{"name", message.name}, {"cover", upgrade::to_string(message.cover)}});
+    for (const auto& message : type.messages) {
+      json::object one{{"name", message.name}, {"cover", upgrade::to_string(message.cover)}};
+      if (message.cover == upgrade::message_cover::edge) {
+        one["steps"] = strings(message.steps);
+        one["reply_steps"] = strings(message.reply_steps);
+      }
+      messages.push_back(std::move(one));
+    }
     types.push_back({{"type", type.type},
                      {"change", upgrade::to_string(type.change)},
                      {"from_version", type.from_version},

@@ -132,7 +132,7 @@ class context {
   [[nodiscard]] ref lookup(std::string_view name) { return ref{host().lookup(abi_, name.data(), name.size()).bits}; }
 
   /// Sends a message with a `reply` and waits for it; 5 s unless `timeout` says otherwise.
-  /// Errors: timeout, no_such_server, server_failed, overloaded, would_deadlock, unknown_message, stopping.
+  /// Errors: timeout, no_such_server, server_failed, overloaded, would_deadlock, unknown_message, stopping, hook_failed.
   template <detail::is_call M>
   [[nodiscard]] result<typename M::reply> call(ref to, M message, std::chrono::nanoseconds timeout = {}) {
     return call_in_place(to, message, timeout);

@@ -27,16 +27,23 @@ call_envelope* deferred_calls::free_slot(std::size_t index) {
   return std::exchange(freed.call, nullptr);
 }
 
-call_envelope* deferred_calls::take(std::uint64_t token, const molt_schema* expected_reply) {
+const deferred_calls::slot* deferred_calls::slot_of_token(std::uint64_t token) const {
   const std::size_t index = (token & 0xffffffffU) - 1;
-  std::lock_guard lock{mutex_};
   if (index >= slots_.size() || slots_[index].call == nullptr || slots_[index].generation != token >> 32U)
     return nullptr;
-  if (expected_reply != nullptr) {
-    const molt_schema* const wanted = slots_[index].call->message->reply;
-    if (wanted == nullptr || wanted->fingerprint != expected_reply->fingerprint) return nullptr;
-  }
-  return free_slot(index);
+  return &slots_[index];
+}
+
+call_envelope* deferred_calls::take(std::uint64_t token) {
+  std::lock_guard lock{mutex_};
+  const slot* const held = slot_of_token(token);
+  return held != nullptr ? free_slot(static_cast<std::size_t>(held - slots_.data())) : nullptr;
+}
+
+deferred_calls::owed deferred_calls::find(std::uint64_t token) const {
+  std::lock_guard lock{mutex_};
+  const slot* const held = slot_of_token(token);
+  return held != nullptr ? owed{held->call->message, held->server} : owed{};
 }
 
 call_envelope* deferred_calls::take_any_of(molt_ref server) {

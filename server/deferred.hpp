@@ -2,7 +2,8 @@
 //
 //   slot     event                                    next
 //   free     a call to a handler that may defer       held (token: generation and slot)
-//   held     reply(token), by anyone                  free; the caller gets the reply
+//   held     reply(token), by anyone                  free; the caller gets the reply, in its own version
+//            the same, with what no hook leads from   held
 //            the caller's deadline                    free; the token leads nowhere
 //            the server that took the call ended      free; the caller gets server_failed
 //            the handler threw                        free
@@ -29,9 +30,15 @@ class deferred_calls {
 
   /// Takes over one reference to the call. 0 when full.
   std::uint64_t hold(call_envelope&, molt_ref server);
-  /// Gives back the reference; null if the token leads nowhere, or if `expected_reply` is another type than the call's
-  /// reply.
-  call_envelope* take(std::uint64_t token, const molt_schema* expected_reply = nullptr);
+  /// Gives back the reference; null if the token leads nowhere.
+  call_envelope* take(std::uint64_t token);
+  /// Which message was deferred, and by whom; null if the token leads nowhere. The message's image stays mapped for as
+  /// long as the caller's activation.
+  struct owed {
+    const molt_message* message = nullptr;
+    molt_ref server{};
+  };
+  [[nodiscard]] owed find(std::uint64_t token) const;
   /// Takes one call that this server holds; null if there is none (more).
   call_envelope* take_any_of(molt_ref server);
   /// True if any held call satisfies it.
@@ -45,6 +52,7 @@ class deferred_calls {
     molt_ref server{};
   };
   call_envelope* free_slot(std::size_t index);
+  [[nodiscard]] const slot* slot_of_token(std::uint64_t token) const;  // under the mutex; null if it leads nowhere
 
   const std::size_t slots_max_;
   mutable std::mutex mutex_;

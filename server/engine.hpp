@@ -1,7 +1,8 @@
 // The runtime's inside: what the parts (cells, gate, pool, timers, deferred calls, registry) do together.
 //
 //   engine_direct.cpp     the call to an idle server
-//   engine_call.cpp       other calls, running messages, replies, connections
+//   engine_call.cpp       other calls, running messages, connections
+//   engine_convert.cpp    messages and replies of another version, deferred replies
 //   engine_mailbox.cpp    casts, draining mailboxes, leaving a server
 //   engine_next.cpp       the cast to an idle server that its sender's worker runs next
 //   engine_wait.cpp       waiting for a reply, helping, deadlocks, holding a server
@@ -42,7 +43,9 @@ namespace molt::servers {
 
 /// One switch. Stays for the runtime's life; its release goes when no server can be offered to it any more.
 struct switch_entry {
+  explicit switch_entry(std::shared_ptr<const servers::release> next) noexcept : release{std::move(next)} {}
   std::shared_ptr<const servers::release> release;
+  std::unique_ptr<route_cache> routes = std::make_unique<route_cache>();  // through what the release holds; go with it
 };
 
 /// A runtime's functions for plugins; whoever has them has the runtime.
@@ -93,13 +96,25 @@ struct engine {
   }
   int handle_watched(thread_record&, activation&, const molt_message&, void* payload, void* reply, bool& ended,
                      const activation* caller);
-  [[nodiscard]] server_type::conversion find_conversion(const server_type&, const molt_message&);
+  /// What takes a message: a handler of its own, or one by a route. Without a handler the route says why, or is null:
+  /// there is no memory.
+  struct arrival {
+    const molt_handler* handler = nullptr;
+    const message_route* route = nullptr;
+    [[nodiscard]] bool defers() const noexcept { return handler != nullptr && handler->flags != 0; }
+  };
+  arrival find_arrival(const server_type&, const molt_message&);
+  /// Null: there is no memory. The route stays for as long as the activation in which it was looked for.
+  const message_route* find_route(const server_type&, const molt_message&, const molt_schema* answered = nullptr);
+  int refuse_unknown(const cell& held, const molt_message&, const message_route*, molt_text* error);
   /// Handles what waits until `own` is handled, `most` messages are, or nothing waits. False: the server ended.
   bool drain(thread_record&, cell&, unsigned most, call_envelope* own);
   bool run_cast(thread_record&, draining&, envelope*);
   bool run_envelope(thread_record&, cell&, envelope*);
   bool run_call(thread_record&, cell&, call_envelope&);
-  bool run_deferrable(thread_record&, cell&, const molt_handler&, call_envelope&);
+  bool run_deferrable(thread_record&, cell&, const arrival&, call_envelope&);
+  /// The server goes on, the call fails with the text, and nobody was told of it.
+  void fail_deferred(thread_record&, std::uint64_t token, int status, std::string_view text);
   int reply(std::uint64_t token, const molt_schema&, void* value);
   void finish_call(thread_record&, call_envelope&, int status, std::string_view text);
   int call_otherwise(molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);

@@ -85,8 +85,8 @@ int engine::call_held(thread_record& me, molt_ref to, const molt_message& messag
   cell& held = registry_.at(slot_of(to));
   const auto idle = word::make(generation_of(to), condition::idle);
   adopt_if_behind(held);
-  const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(message.key);
-  if (handler != nullptr && handler->flags != 0) {  // may answer later: needs an envelope
+  if (find_arrival(*held.type.load(std::memory_order_relaxed), message)
+          .defers()) {  // may answer later: needs an envelope
     leave(me, held, idle);
     return call_waiting(me, held, to, message, payload, reply, timeout_ns, &me.scratch);
   }
@@ -106,7 +106,6 @@ int engine::call_held(thread_record& me, molt_ref to, const molt_message& messag
 int engine::handle(thread_record& me, activation& here, const molt_message& message, void* payload, void* reply,
                    molt_text* error, bool& ended) {
   cell& held = running(here);
-  adopt_if_behind(held);
   const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(message.key);
   if (handler == nullptr) [[unlikely]]
     return handle_converted(me, here, message, payload, reply, error, ended);
@@ -131,48 +130,6 @@ int engine::finish_handled(thread_record& me, activation& here, int status, molt
   return MOLT_SERVER_FAILED;
 }
 
-// A message of another version: through an edge into storage of its own.
-int engine::handle_converted(thread_record& me, activation& here, const molt_message& message, void* payload,
-                             void* reply, molt_text* error, bool& ended) {
-  cell& held = running(here);
-  const server_type& type = *held.type.load(std::memory_order_relaxed);
-  const auto [handler, edge] = find_conversion(type, message);
-  if (handler == nullptr || handler->flags != 0) {
-    unknown_.fetch_add(1, std::memory_order_relaxed);
-    const std::string text = describe(held) + " (" + std::string{type.name()} + " " + std::string{type.version()} +
-                             ") handles no such message: " + message.name;
-    set_text(error, text);
-    return MOLT_UNKNOWN_MESSAGE;
-  }
-  const molt_schema& wanted = *handler->message->payload;
-  void* const storage = allocate_state(wanted);
-  const std::string version{type.version()};
-  const molt_change change{"", version.c_str(), {nullptr, 0}, nullptr, nullptr};
-  int status = edge->apply(payload, storage, &change, error);
-  if (status == MOLT_OK) {
-    status = handler->handle(&here.context, state_of(held), storage, reply, error);
-    wanted.destroy(storage);
-    status = finish_handled(me, here, status, error, ended);
-  } else {
-    unknown_.fetch_add(1, std::memory_order_relaxed);
-    status = MOLT_UNKNOWN_MESSAGE;
-  }
-  free_state(storage, wanted);
-  return status;
-}
-
-// The edge may stand in the receiver's type or, when the receiver is older than the sender, in a newer type of the same
-// name.
-server_type::conversion engine::find_conversion(const server_type& type, const molt_message& message) {
-  if (const auto found = type.find_conversion(message); found.handler != nullptr) return found;
-  std::lock_guard lock{types_mutex_};
-  for (const auto& [each, shared] : types_) {
-    if (each == &type || each->name() != type.name()) continue;
-    if (const auto found = type.find_conversion(message, *each); found.handler != nullptr) return found;
-  }
-  return {};
-}
-
 // ---- Running what waits
 
 bool engine::run_envelope(thread_record& me, cell& held, envelope* oldest) {
@@ -181,12 +138,13 @@ bool engine::run_envelope(thread_record& me, cell& held, envelope* oldest) {
     return true;
   }
   if (oldest->is_call != 0) return run_call(me, held, *static_cast<call_envelope*>(oldest));
+  adopt_if_behind(held);
   bool ended = false;
   {
     frame here{*this, me, held};
     me.scratch.size = 0;
     const int status = handle_or_watch(me, here, *oldest->message, oldest->payload(), nullptr, ended, nullptr);
-    if (status == MOLT_UNKNOWN_MESSAGE) log(MOLT_LOG_WARNING, &held, view(me.scratch));
+    if (status != MOLT_OK && status != MOLT_SERVER_FAILED) log(MOLT_LOG_WARNING, &held, view(me.scratch));
   }
   destroy_cast(me, oldest);
   return !ended;
@@ -194,9 +152,8 @@ bool engine::run_envelope(thread_record& me, cell& held, envelope* oldest) {
 
 bool engine::run_call(thread_record& me, cell& held, call_envelope& call) {
   adopt_if_behind(held);
-  const molt_handler* const handler = held.type.load(std::memory_order_relaxed)->find(call.message->key);
-  if (handler != nullptr && (handler->flags & MOLT_HANDLER_DEFERS) != 0)
-    return run_deferrable(me, held, *handler, call);
+  if (const arrival how = find_arrival(*held.type.load(std::memory_order_relaxed), *call.message); how.defers())
+    return run_deferrable(me, held, how, call);
   if (!call.advance(call_state::queued, call_state::running)) {
     release_call(me, &call);  // withdrawn
     return true;
@@ -220,62 +177,6 @@ void engine::finish_call(thread_record& me, call_envelope& call, int status, std
     if (status == MOLT_OK && call.message->reply != nullptr) call.message->reply->destroy(call.reply_at);
   }
   release_call(me, &call);
-}
-
-bool engine::run_deferrable(thread_record& me, cell& held, const molt_handler& handler, call_envelope& call) {
-  call.token = deferred_.hold(call, ref_of(held));  // takes over this side's reference
-  if (call.token == 0) {
-    if (call.advance(call_state::queued, call_state::running))
-      finish_call(me, call, MOLT_OVERLOADED, "too many replies are outstanding");
-    else
-      release_call(me, &call);
-    return true;
-  }
-  if (!call.advance(call_state::queued, call_state::deferring)) {
-    if (call_envelope* const back = deferred_.take(call.token)) release_call(me, back);
-    return true;
-  }
-  const std::uint64_t token = call.token;
-  call.references.fetch_add(1, std::memory_order_relaxed);  // it may be answered before the handler returns
-  held.has_deferred = true;
-  bool ended = false;
-  {
-    frame here{*this, me, held, token};
-    me.scratch.size = 0;
-    observation watched{*this, held, *call.message, call.payload_at};
-    int status = handler.handle(&here.context, state_of(held), call.payload_at, nullptr, &me.scratch);
-    watched.done(status);
-    if (status == MOLT_OK) {
-      call.advance(call_state::deferring, call_state::deferred);
-    } else {
-      const std::string why{view(me.scratch)};
-      if (call_envelope* const unanswered = deferred_.take(token)) {
-        unanswered->status = MOLT_SERVER_FAILED;
-        finish_call(me, *unanswered, MOLT_SERVER_FAILED, why);
-      }
-      status = finish_handled(me, here, status, &me.scratch, ended);
-    }
-  }
-  release_call(me, &call);
-  return !ended;
-}
-
-int engine::reply(std::uint64_t token, const molt_schema& schema, void* value) {
-  thread_record& me = this_thread();
-  call_envelope* const call = deferred_.take(token, &schema);
-  if (call == nullptr || (!call->advance(call_state::deferring, call_state::replying) &&
-                          !call->advance(call_state::deferred, call_state::replying))) {
-    late_replies_.fetch_add(1, std::memory_order_relaxed);
-    if (call != nullptr) release_call(me, call);
-    return MOLT_NOT_FOUND;
-  }
-  if (schema.move == nullptr) {
-    finish_call(me, *call, MOLT_SERVER_FAILED, "a deferred reply must be movable without throwing");
-    return MOLT_REFUSED;
-  }
-  schema.move(call->reply_at, value);
-  finish_call(me, *call, MOLT_OK, {});
-  return MOLT_OK;
 }
 
 void engine::reject(thread_record& me, envelope* refused, int status, std::string_view text) {

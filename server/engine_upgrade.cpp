@@ -50,7 +50,7 @@ void resting_server::become(const server_type& type, void* state) noexcept {
 
 void engine::switch_to(std::shared_ptr<const servers::release> next) {
   std::lock_guard lock{switches_mutex_};
-  switches_.push_back({std::move(next)});
+  switches_.emplace_back(std::move(next));
   current_.store(&switches_.back(), std::memory_order_seq_cst);
 }
 
@@ -138,7 +138,10 @@ std::vector<switch_entry*> engine::old_releases() {
 void engine::forget(const std::vector<switch_entry*>& old) {
   std::vector<std::shared_ptr<const servers::release>> forgotten;  // destroyed without the lock
   std::lock_guard lock{switches_mutex_};
-  for (switch_entry* const each : old) forgotten.push_back(std::exchange(each->release, nullptr));
+  for (switch_entry* const each : old) {
+    each->routes.reset();
+    forgotten.push_back(std::exchange(each->release, nullptr));
+  }
 }
 
 // ---- Suspending
@@ -237,6 +240,9 @@ result<void> engine::retire(const server_type& type, std::int64_t timeout_ns) {
       user = gate_.grace(std::max(deadline, steady_ns() + grace_slice_ns)) ? what_waits(me, type)
                                                                            : "a handler that has not returned";
     }
+    // Who has taken such a message or such a call in hand meanwhile is done with it afterwards.
+    if (user.empty() && !gate_.grace(std::max(deadline, steady_ns() + grace_slice_ns)))
+      user = "a handler that has not returned";
     if (user.empty()) break;
     if (steady_ns() >= deadline) return error{reason::busy, subject + " is still used by " + user};
     std::this_thread::sleep_for(std::chrono::milliseconds{1});
@@ -333,21 +339,18 @@ bool engine::move_off(thread_record& me, envelope*& message, const server_type* 
     message->message = same->message;
     return true;
   }
-  const auto [handler, edge] =
-      same == nullptr ? find_conversion(*receiver, old) : server_type::conversion{same, nullptr};
-  if (handler == nullptr || image.contains(handler->message)) return false;
-  envelope* const made = make_empty_cast(me, *handler->message, message->generation);
+  const arrival how = find_arrival(*receiver, old);
+  if (how.handler == nullptr || image.contains(how.handler->message)) return false;
+  envelope* const made = make_empty_cast(me, *how.handler->message, message->generation);
   if (made == nullptr) return false;
   int status = MOLT_OK;
-  if (edge != nullptr) {
-    const std::string version{receiver->version()};
-    const molt_change change{"", version.c_str(), {nullptr, 0}, nullptr, nullptr};
-    status = edge->apply(message->payload(), made->payload(), &change, &me.scratch);
+  if (how.route != nullptr && !how.route->payload.steps.empty()) {
+    status = convert(how.route->payload, message->payload(), made->payload(), &me.scratch);
   } else {
     growing_sink to;
     status = old.payload->save(message->payload(), &to, &me.scratch);
     molt_source from = to.written();
-    if (status == MOLT_OK) status = handler->message->payload->load(made->payload(), &from, &me.scratch);
+    if (status == MOLT_OK) status = how.handler->message->payload->load(made->payload(), &from, &me.scratch);
   }
   if (status != MOLT_OK) {
     free_envelope(me, made);

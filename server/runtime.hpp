@@ -8,6 +8,7 @@
 #include "plugin/abi.h"
 #include "server/clock.hpp"
 #include "server/introspection.hpp"
+#include "server/message_route.hpp"
 #include "server/server_type.hpp"
 
 #include <chrono>
@@ -66,6 +67,11 @@ class release {
   /// The type a new server of that name gets; null if the release has none. The release shares its types as long as it
   /// lives.
   [[nodiscard]] virtual const server_type* find_type(std::string_view name) const noexcept = 0;
+  /// How a message that `receiver` has no handler for, to the letter, reaches one of its handlers, and its reply the caller;
+  /// with `answered`, only how a reply of that schema reaches who sent the message. Asked once for each. What it returns
+  /// lies in images that are mapped as long as the release lives. Must not use servers. Without an own one: no route.
+  [[nodiscard]] virtual message_route find_route(const server_type& receiver, const molt_message& sent,
+                                                 const molt_schema* answered) const;
 };
 
 /// Where a connection server's output goes; the owner of the socket implements it. Any thread.
@@ -210,7 +216,7 @@ class runtime {
 
   // -- Messages from outside any server; the statuses are those of molt_host
   /// On MOLT_OK the reply is constructed in reply_storage. The payload may be moved from; it is the caller's to
-  /// destroy. timeout <= 0: options::call_timeout.
+  /// destroy. timeout <= 0: options::call_timeout. MOLT_THREW: a hook between two versions threw.
   int call(molt_ref to, const molt_message&, void* payload, void* reply_storage, std::chrono::nanoseconds timeout = {});
   /// Why the calling thread's last call failed; valid until it calls again.
   [[nodiscard]] static std::string_view call_failure() noexcept;

@@ -113,23 +113,6 @@ const molt_handler* server_type::find(std::string_view message_name) const noexc
   return nullptr;
 }
 
-server_type::conversion server_type::find_conversion(const molt_message& message,
-                                                     const server_type& edges_of) const noexcept {
-  const molt_handler* const handler = find(std::string_view{message.name});
-  if (handler == nullptr) return {};
-  const auto* const reply = handler->message->reply;
-  const std::uint64_t reply_given = reply != nullptr ? reply->fingerprint : 0;
-  const std::uint64_t reply_wanted = message.reply != nullptr ? message.reply->fingerprint : 0;
-  if (reply_given != reply_wanted) return {};
-  for (std::uint32_t i = 0; i < edges_of.abi_->message_edge_count; ++i) {
-    const molt_edge& edge = edges_of.abi_->message_edges[i];
-    if (edge.from->fingerprint == message.payload->fingerprint &&
-        edge.to->fingerprint == handler->message->payload->fingerprint)
-      return {handler, &edge};
-  }
-  return {};
-}
-
 void* allocate_state(const molt_schema& schema) {
   const std::size_t size = std::max<std::size_t>(schema.size, 1);
   if (schema.align > __STDCPP_DEFAULT_NEW_ALIGNMENT__) return ::operator new (size, std::align_val_t{schema.align});

@@ -75,20 +75,6 @@ class server_type : public std::enable_shared_from_this<server_type> {
     return handler != nullptr && (handler->flags | watched_) == 0 ? handler->handle : nullptr;
   }
 
-  /// The edge by which another version's message reaches a handler of this type. `edge` is null if the payload fits as
-  /// it is.
-  struct conversion {
-    const molt_handler* handler = nullptr;
-    const molt_edge* edge = nullptr;
-  };
-  /// A handler of the same name, with an equal reply, whose payload has an edge from this message's. Empty if there is
-  /// none.
-  [[nodiscard]] conversion find_conversion(const molt_message& message) const noexcept {
-    return find_conversion(message, *this);
-  }
-  /// The same, with another type's edges.
-  [[nodiscard]] conversion find_conversion(const molt_message&, const server_type& edges_of) const noexcept;
-
  private:
   // No slot depends on anything but the key: where two handlers' keys meet, the first has it.
   struct shortcut {

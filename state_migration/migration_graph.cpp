@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <deque>
 #include <unordered_map>
+#include <utility>
 
 namespace molt::migration {
 namespace {
@@ -35,44 +36,109 @@ std::string graph_edge::text() const {
   return result + ((flags & MOLT_EDGE_CONTEXT) != 0 ? ", with context)" : ")");
 }
 
-unsigned migration_graph::add(const plugin_description& plugin, std::string_view server_type) {
+namespace {
+
+using schema_index = std::uint32_t;
+
+/// The schema that a type of one image handles, or none.
+schema_index own_schema(const plugin_description& plugin, const server_type_description& type, const subject& of) {
+  if (of.what == subject::kind::state) return type.state;
+  for (const auto& handler : type.handlers)
+    if (const auto& message = plugin.messages.at(handler.message); message.name == of.message)
+      return of.what == subject::kind::message ? message.payload : message.reply;
+  return no_schema;
+}
+
+const molt_schema* own_schema(const molt_server_type& type, const subject& of) {
+  if (of.what == subject::kind::state) return type.state;
+  for (std::uint32_t index = 0; index < type.handler_count; ++index)
+    if (const auto& message = *type.handlers[index].message; of.message == message.name)
+      return of.what == subject::kind::message ? message.payload : message.reply;
+  return nullptr;
+}
+
+bool is_of(const subject& of, std::string_view edge_message) {
+  return of.what == subject::kind::state || edge_message == of.message ||
+         (of.what == subject::kind::reply && edge_message.empty());
+}
+
+const std::vector<edge_description>& edges_of(const plugin_description& plugin, const subject& of) {
+  if (of.what == subject::kind::state) return plugin.state_edges;
+  return of.what == subject::kind::message ? plugin.message_edges : plugin.reply_edges;
+}
+
+std::pair<const molt_edge*, std::uint32_t> edges_of(const molt_server_type& type, const subject& of) {
+  if (of.what == subject::kind::state) return {type.state_edges, type.state_edge_count};
+  if (of.what == subject::kind::message) return {type.message_edges, type.message_edge_count};
+  return {type.reply_edges, type.reply_edge_count};
+}
+
+std::string text_of(const char* text) { return text == nullptr ? std::string{} : std::string{text}; }
+
+}  // namespace
+
+graph_schema describe(const molt_schema& schema, unsigned image) { return node_of(schema, image); }
+
+unsigned migration_graph::add(const plugin_description& plugin, std::string_view server_type, const subject& of) {
   const auto number = static_cast<unsigned>(images_.size());
   images_.emplace_back();
   for (std::uint32_t index = 0; index < plugin.server_types.size(); ++index) {
     const auto& type = plugin.server_types[index];
     if (type.name != server_type) continue;
-    images_.back() = {true, node_of(plugin.schemas.at(type.state), number)};
-    add_schema(images_.back().state);
-    for (const auto& edge : plugin.state_edges) {
-      if (edge.server_type != index) continue;
-      edges_.push_back({node_of(plugin.schemas.at(edge.from), number), node_of(plugin.schemas.at(edge.to), number),
-                        false, edge.flags, edge.loss, edge.loss_text, plugin.version, nullptr});
-      add_schema(edges_.back().from);
-      add_schema(edges_.back().to);
-    }
+    if (const auto own = own_schema(plugin, type, of); own != no_schema)
+      add_own(node_of(plugin.schemas.at(own), number));
+    std::vector<graph_edge> edges;
+    for (const auto& edge : edges_of(plugin, of))
+      if (edge.server_type == index && is_of(of, edge.message))
+        edges.push_back({node_of(plugin.schemas.at(edge.from), number), node_of(plugin.schemas.at(edge.to), number),
+                         false, edge.flags, edge.loss, edge.loss_text, plugin.version, nullptr, !edge.message.empty()});
+    add_edges(std::move(edges));
   }
   return number;
 }
 
-unsigned migration_graph::add(const molt_server_type& type, std::string_view plugin_version) {
+unsigned migration_graph::add(const molt_server_type& type, std::string_view plugin_version, const subject& of) {
   const auto number = static_cast<unsigned>(images_.size());
-  images_.push_back({true, node_of(*type.state, number)});
-  add_schema(images_.back().state);
-  for (std::uint32_t index = 0; index < type.state_edge_count; ++index) {
-    const auto& edge = type.state_edges[index];
-    edges_.push_back({node_of(*edge.from, number), node_of(*edge.to, number), false, edge.flags,
-                      edge.loss == nullptr ? "" : edge.loss, edge.loss_text == nullptr ? "" : edge.loss_text,
-                      std::string{plugin_version}, &edge});
-    add_schema(edges_.back().from);
-    add_schema(edges_.back().to);
+  images_.emplace_back();
+  if (const auto* const own = own_schema(type, of)) add_own(node_of(*own, number));
+  std::vector<graph_edge> edges;
+  const auto [first, count] = edges_of(type, of);
+  for (std::uint32_t index = 0; index < count; ++index) {
+    const auto& edge = first[index];
+    if (is_of(of, edge.message == nullptr ? std::string_view{} : std::string_view{edge.message}))
+      edges.push_back({node_of(*edge.from, number), node_of(*edge.to, number), false, edge.flags, text_of(edge.loss),
+                       text_of(edge.loss_text), std::string{plugin_version}, &edge, edge.message != nullptr});
   }
+  add_edges(std::move(edges));
   return number;
 }
 
-void migration_graph::add_schema(const graph_schema& schema) { schemas_.push_back(schema); }
+void migration_graph::add_own(graph_schema own) {
+  images_.back() = {true, std::move(own)};
+  schemas_.push_back(images_.back().own);
+}
+
+/// Of two hooks with the same ends one may be meant more: for the replies to this message, not to all; else for the
+/// very type that is answered, where another has the same structure.
+void migration_graph::add_edges(std::vector<graph_edge> edges) {
+  const auto rank = [this](const graph_edge& edge) {
+    const bool down = (edge.flags & MOLT_EDGE_DOWN) != 0;
+    const bool own = images_.back().has_type && (down ? edge.from : edge.to).name == images_.back().own.name;
+    return (edge.for_one_message ? 2 : 0) + (own ? 1 : 0);
+  };
+  for (const auto& edge : edges) {
+    const bool hidden = std::any_of(edges.begin(), edges.end(), [&](const auto& other) {
+      return same_ends(edge, other) && ((edge.flags ^ other.flags) & MOLT_EDGE_DOWN) == 0 && rank(edge) < rank(other);
+    });
+    if (hidden) continue;
+    edges_.push_back(edge);
+    schemas_.push_back(edge.from);
+    schemas_.push_back(edge.to);
+  }
+}
 
 const graph_schema* migration_graph::state_of(unsigned image) const noexcept {
-  return image < images_.size() && images_[image].has_type ? &images_[image].state : nullptr;
+  return image < images_.size() && images_[image].has_type ? &images_[image].own : nullptr;
 }
 
 const graph_schema* migration_graph::find_schema(std::uint64_t fingerprint) const noexcept {

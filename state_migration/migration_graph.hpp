@@ -1,4 +1,5 @@
-// The migration graph of one server type: schemas are its nodes, by fingerprint; hooks are its edges.
+// The migration graph of one server type's state, of one of its messages, or of the replies to that: schemas are its
+// nodes, by fingerprint; hooks are its edges.
 //
 // It is made from descriptions alone (to plan, before anything is loaded) or from the tables of loaded images (to run);
 // the same search answers both, so that what was planned is what happens.
@@ -6,7 +7,8 @@
 //   add images, the preferred one first -> find() a route between two schemas -> choose the way (migration_path.hpp)
 //
 // Invariants: an edge of a preferred image hides the edges between the same two fingerprints of the images added after
-// it; a hook hides an archive edge; a route uses edges of later images only where the earlier ones have no route.
+// it; a hook hides an archive edge; a hook for the replies to one message hides one for all; a route uses edges of
+// later images only where the earlier ones have no route.
 #pragma once
 
 #include "base/result.hpp"
@@ -26,6 +28,13 @@ enum class direction { up, down };
   return way == direction::up ? "up" : "down";
 }
 
+/// What a graph is of.
+struct subject {
+  enum class kind { state, message, reply };
+  kind what = kind::state;
+  std::string_view message{};  ///< its name; not of a state
+};
+
 /// A schema as one image knows it.
 struct graph_schema {
   std::uint64_t fingerprint = 0;
@@ -40,6 +49,9 @@ struct graph_schema {
   [[nodiscard]] bool reads_older() const noexcept { return (flags & MOLT_SCHEMA_READS_OLDER) != 0; }
 };
 
+/// Of a loaded image. `image`: its number in a graph.
+[[nodiscard]] graph_schema describe(const molt_schema&, unsigned image);
+
 /// A hook, or (READS_OLDER) an archive of a lower version read by a newer type of the same name.
 struct graph_edge {
   graph_schema from;
@@ -50,6 +62,7 @@ struct graph_edge {
   std::string loss_text;
   std::string plugin_version;       ///< of the image that has the hook
   const molt_edge* hook = nullptr;  ///< null in a graph made from descriptions, and for archive edges
+  bool for_one_message = false;     ///< of a reply edge: not for the replies to all
 
   /// For people: "counter::v1::state to counter::state (hook of 2.0.0)"; a hook of more than the state says so.
   [[nodiscard]] std::string text() const;
@@ -65,15 +78,15 @@ class migration_graph {
  public:
   /// Adds what one image knows of a server type; images are preferred in the order of adding. An image without the type
   /// adds nothing. Returns the image's number.
-  unsigned add(const plugin_description&, std::string_view server_type);
-  unsigned add(const molt_server_type&, std::string_view plugin_version);
+  unsigned add(const plugin_description&, std::string_view server_type, const subject& = {});
+  unsigned add(const molt_server_type&, std::string_view plugin_version, const subject& = {});
 
   /// The shortest route from one fingerprint to another. Up goes by hooks that are not flagged DOWN (and archive
   /// edges), down by those that are. Errors: incompatible (no route; the text names both schemas), refused (two
   /// different shortest routes; names both).
   [[nodiscard]] result<route> find(std::uint64_t from, std::uint64_t to, direction) const;
 
-  /// The type's own state in an image; null if the image lacks the type.
+  /// The type's own state in an image, or the message or reply that it has a handler for; null if the image lacks that.
   [[nodiscard]] const graph_schema* state_of(unsigned image) const noexcept;
   /// Any schema with that fingerprint, of the most preferred image; null if none.
   [[nodiscard]] const graph_schema* find_schema(std::uint64_t fingerprint) const noexcept;
@@ -82,10 +95,11 @@ class migration_graph {
  private:
   struct image {
     bool has_type = false;
-    graph_schema state;
+    graph_schema own;
   };
 
-  void add_schema(const graph_schema&);
+  void add_own(graph_schema);
+  void add_edges(std::vector<graph_edge>);
   [[nodiscard]] std::vector<graph_edge> usable_edges(unsigned images, direction) const;
   [[nodiscard]] result<route> search(std::uint64_t from, std::uint64_t to, const std::vector<graph_edge>&) const;
   [[nodiscard]] std::string name_of(std::uint64_t fingerprint) const;

@@ -58,6 +58,25 @@ void print_types(const json::value& body) {
       std::printf("%s %s\n", paint(colour::yellow, "loses").c_str(), loss_text(loss).c_str());
 }
 
+/// "2 hooks, v1::add to v2::add (hook of 3.0.0), then ...".
+std::string hooks_text(const json::array& steps) {
+  return std::to_string(steps.size()) + (steps.size() == 1 ? " hook, " : " hooks, ") + joined(steps, ", then ");
+}
+
+/// The messages that change, with what converts them and their replies; `label` says which way.
+void print_messages(const json::array& types, const char* label) {
+  for (const auto& type : types)
+    for (const auto& message : items_of(type, "messages")) {
+      const auto& steps = items_of(message, "steps");
+      const auto& reply_steps = items_of(message, "reply_steps");
+      std::string text = steps.empty() ? std::string{} : hooks_text(steps);
+      if (!reply_steps.empty()) text += (text.empty() ? "its reply: " : "; its reply: ") + hooks_text(reply_steps);
+      if (!text.empty())
+        std::printf("%s %s.%s: %s\n", label, text_of(type, "type").c_str(), text_of(message, "name").c_str(),
+                    text.c_str());
+    }
+}
+
 void print_lines(const json::array& lines, const char* label, colour how) {
   for (const auto& line : lines)
     std::printf("%s %s\n", paint(how, label).c_str(), line.is_string() ? line.get_string().c_str() : "");
@@ -215,6 +234,8 @@ int plan(const settings& with, const plan_request& request) {
   const std::string to = text_of(got.body, "to");
   if (!from.empty() || !to.empty()) std::printf("%s -> %s\n", from.c_str(), to.c_str());
   print_types(got.body);
+  print_messages(items_of(got.body, "types"), "message");
+  print_messages(items_of(got.body, "back"), "and back");
   for (const auto& type : items_of(got.body, "back"))
     for (const auto& loss : items_of(type, "losses"))
       std::printf("%s loses %s\n", paint(colour::yellow, "rolling back").c_str(), loss_text(loss).c_str());

@@ -15,8 +15,9 @@ gate_verdict check_replacement(const plugin_description& older, const plugin_des
   plan_options options;
   options.one_way = one_way;
   for (const auto* plugin : {&older, &newer})
-    for (const auto& edge : plugin->state_edges)
-      if (!edge.loss.empty()) options.accept_loss.push_back(edge.loss);
+    for (const auto* edges : {&plugin->state_edges, &plugin->message_edges, &plugin->reply_edges})
+      for (const auto& edge : *edges)
+        if (!edge.loss.empty()) options.accept_loss.push_back(edge.loss);
   verdict.planned = make_plan({&older, 1}, {&newer, 1}, options);
   verdict.problems = verdict.planned.problems;
   verdict.notes = verdict.planned.notes;

@@ -4,6 +4,8 @@
 #include "plugin/abi.h"
 #include "plugin/schema_text.hpp"
 #include "state_migration/migration_graph.hpp"
+#include "upgrade/plan_messages.hpp"
+#include "upgrade/plan_parts.hpp"
 
 #include <algorithm>
 
@@ -14,38 +16,15 @@ using descriptions = std::span<const plugin_description>;
 
 const std::string kept_loss = "since=";  // kept_states.hpp
 
-struct located_type {
-  const plugin_description* plugin = nullptr;
-  const server_type_description* type = nullptr;
-
-  explicit operator bool() const noexcept { return type != nullptr; }
-  [[nodiscard]] const schema_description& state() const { return plugin->schemas.at(type->state); }
-};
+using detail::contains;
+using detail::difference;
+using detail::join;
+using detail::located_type;
 
 located_type find_type(descriptions plugins, std::string_view name) {
   for (const auto& plugin : plugins)
     if (const auto* type = plugin.find_server_type(name)) return {&plugin, type};
   return {};
-}
-
-bool contains(const std::vector<std::string>& names, std::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-std::string join(const std::vector<std::string>& parts, std::string_view between) {
-  std::string all;
-  for (const auto& part : parts) all.append(all.empty() ? "" : between).append(part);
-  return all;
-}
-
-/// "counter.server.state: added step: i64", or why there is nothing to show.
-std::string difference(const plugin_description& from, const schema_description& before, const plugin_description& to,
-                       const schema_description& after, std::string_view path) {
-  const auto changes = describe_difference(before.text, after.text, path);
-  if (!changes.empty()) return join(changes, "; ");
-  if (from.toolchain != to.toolchain)
-    return std::string{path} + ": built for \"" + from.toolchain + "\" before, for \"" + to.toolchain + "\" now";
-  return std::string{path} + ": same structure, another meaning";
 }
 
 /// One direction of a plan: every type of `from`, seen from `to`.
@@ -98,7 +77,7 @@ class direction_planner {
     planned.to_version = to.plugin->version;
     if (*from.plugin == *to.plugin) {
       for (const auto& handler : from.type->handlers)
-        planned.messages.push_back({from.plugin->messages.at(handler.message).name, message_cover::same_key});
+        planned.messages.push_back({from.plugin->messages.at(handler.message).name, message_cover::same_key, {}, {}});
       return planned;
     }
     planned.change = type_change::changed;
@@ -111,8 +90,10 @@ class direction_planner {
     }
     plan_state(from, to, planned);
     const auto known = whole_.problems.size();
+    detail::message_planner messages{from, to, going_, backwards_, options_, whole_};
     for (const auto& handler : from.type->handlers)
-      plan_message(from, to, from.plugin->messages.at(handler.message), planned);
+      planned.messages.push_back(messages.run(from.plugin->messages.at(handler.message)));
+    messages.check_deferred_replies(planned);
     if (options_.from_kept && going_ == direction::down && !backwards_) {  // the rest of what is lost
       for (auto at = known; at < whole_.problems.size(); ++at)
         whole_.notes.push_back("those that wait get unknown_message: " + whole_.problems[at]);
@@ -240,68 +221,6 @@ class direction_planner {
            (backwards_ ? ", or declare the release one_way" : "");
   }
 
-  void plan_message(const located_type& from, const located_type& to, const message_description& message,
-                    type_plan& planned) {
-    const auto* const receiver = find_message(to, message.name);
-    const std::string path = from.type->name + "." + message.name;
-    message_plan cover{message.name, message_cover::same_key};
-    if (receiver == nullptr) {
-      cover.cover = going_ == direction::up ? message_cover::uncovered : message_cover::unhandled;
-      if (cover.cover == message_cover::uncovered)
-        whole_.problems.push_back(path + ": " + to.plugin->version +
-                                  " does not handle it, and senders may have it under way: " + "go on handling it in " +
-                                  to.plugin->version);
-      else
-        whole_.notes.push_back(path + ": " + to.plugin->version +
-                               " does not know it: a caller at the moment of a rollback gets unknown_message");
-    } else if (receiver->key != message.key) {
-      cover.cover = plan_changed_message(from, to, message, *receiver, path);
-    }
-    planned.messages.push_back(cover);
-    if (receiver != nullptr && !code_free(*from.plugin, message) && !backwards_)
-      whole_.notes.push_back(path + ": holds pointers or code, which a receiver of another version gets as they are");
-  }
-
-  message_cover plan_changed_message(const located_type& from, const located_type& to, const message_description& sent,
-                                     const message_description& received, const std::string& path) {
-    if (reply_of(*from.plugin, sent) != reply_of(*to.plugin, received)) {
-      whole_.problems.push_back(path + ": its reply changed between " + from.plugin->version + " and " +
-                                to.plugin->version +
-                                ", and a caller under way expects the old one: give the message a new name");
-      return message_cover::uncovered;
-    }
-    const auto& before = from.plugin->schemas.at(sent.payload);
-    const auto& after = to.plugin->schemas.at(received.payload);
-    if (has_message_edge(from, before, after) || has_message_edge(to, before, after)) return message_cover::edge;
-    whole_.problems.push_back(difference(*from.plugin, before, *to.plugin, after, path) +
-                              what_to_write("message hook", "message_change", from, to, before, after));
-    return message_cover::uncovered;
-  }
-
-  static const message_description* find_message(const located_type& where, std::string_view name) {
-    for (const auto& handler : where.type->handlers)
-      if (const auto& message = where.plugin->messages.at(handler.message); message.name == name) return &message;
-    return nullptr;
-  }
-
-  static std::uint64_t reply_of(const plugin_description& plugin, const message_description& message) {
-    return message.reply == no_schema ? 0 : plugin.schemas.at(message.reply).fingerprint;
-  }
-
-  static bool code_free(const plugin_description& plugin, const message_description& message) {
-    return (plugin.schemas.at(message.payload).flags & MOLT_SCHEMA_CODE_FREE) != 0 &&
-           (message.reply == no_schema || (plugin.schemas.at(message.reply).flags & MOLT_SCHEMA_CODE_FREE) != 0);
-  }
-
-  static bool has_message_edge(const located_type& owner, const schema_description& from,
-                               const schema_description& to) {
-    return std::any_of(owner.plugin->message_edges.begin(), owner.plugin->message_edges.end(), [&](const auto& edge) {
-      return &owner.plugin->server_types.at(edge.server_type) == owner.type &&
-             owner.plugin->schemas.at(edge.from).fingerprint == from.fingerprint &&
-             owner.plugin->schemas.at(edge.to).fingerprint == to.fingerprint;
-    });
-  }
-
   descriptions from_;
   descriptions to_;
   direction going_;
@@ -309,6 +228,21 @@ class direction_planner {
   plan& whole_;
   bool backwards_ = false;
 };
+
+/// "2 hooks, v1::add to v2::add (hook of 3.0.0), then v2::add to add (hook of 3.0.0)".
+std::string steps_text(const std::vector<std::string>& steps) {
+  const bool hooks = std::all_of(steps.begin(), steps.end(),
+                                 [](const auto& step) { return step.find(" (hook of ") != std::string::npos; });
+  return std::to_string(steps.size()) + (hooks ? " hook" : " step") + (steps.size() == 1 ? ", " : "s, ") +
+         join(steps, ", then ");
+}
+
+std::string cover_text(const message_plan& message) {
+  if (message.cover != message_cover::edge) return std::string{to_string(message.cover)};
+  std::string text = message.steps.empty() ? "as it is" : steps_text(message.steps);
+  if (!message.reply_steps.empty()) text += "; its reply: " + steps_text(message.reply_steps);
+  return text;
+}
 
 void append_type(std::string& out, const type_plan& type) {
   out += "  " + type.type + ": ";
@@ -333,7 +267,7 @@ void append_type(std::string& out, const type_plan& type) {
   for (const auto& loss : type.losses) out += "    loses " + loss.name + ": " + loss.text + "\n";
   for (const auto& message : type.messages)
     if (message.cover != message_cover::same_key)
-      out += "    message " + message.name + ": " + std::string{to_string(message.cover)} + "\n";
+      out += "    message " + message.name + ": " + cover_text(message) + "\n";
 }
 
 }  // namespace
@@ -389,8 +323,9 @@ void check_accepted(descriptions running, descriptions next, const plan_options&
   std::vector<std::string> known;
   for (const auto plugins : {running, next})
     for (const auto& plugin : plugins)
-      for (const auto& edge : plugin.state_edges)
-        if (!edge.loss.empty() && !contains(known, edge.loss)) known.push_back(edge.loss);
+      for (const auto* const edges : {&plugin.state_edges, &plugin.message_edges, &plugin.reply_edges})
+        for (const auto& edge : *edges)
+          if (!edge.loss.empty() && !contains(known, edge.loss)) known.push_back(edge.loss);
   std::sort(known.begin(), known.end());
   for (const auto& name : options.accept_loss)
     if (!contains(known, name) && !(options.from_kept && name.starts_with(kept_loss)))

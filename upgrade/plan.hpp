@@ -45,7 +45,7 @@ enum class type_change { unchanged, changed, added, removed };
 
 enum class message_cover {
   same_key,   ///< the receiver knows the very same message
-  edge,       ///< a message edge converts it
+  edge,       ///< hooks convert it, or its reply, or both
   unhandled,  ///< added by the release that is left: a caller in flight gets unknown_message (noted, not refused)
   uncovered,  ///< nothing fits: refused
 };
@@ -54,6 +54,8 @@ enum class message_cover {
 struct message_plan {
   std::string name;
   message_cover cover = message_cover::same_key;
+  std::vector<std::string> steps;        ///< of an edge: hooks in order, none where only the reply changes
+  std::vector<std::string> reply_steps;  ///< the same for the reply on its way back
 };
 
 /// One server type in one direction.

@@ -130,6 +130,9 @@ class release_image final : public servers::release {
 
   void adopt(servers::resting_server&) const noexcept override;
   [[nodiscard]] const servers::server_type* find_type(std::string_view name) const noexcept override;
+  /// By the hooks of the versions of that type that are its own or a source's, as planned (release_image_messages.cpp).
+  [[nodiscard]] servers::message_route find_route(const servers::server_type& receiver, const molt_message& sent,
+                                                  const molt_schema* answered) const override;
 
   /// The path a server of that type would take: null when it is already this release's, or when there is none; then the
   /// error says why.
@@ -210,6 +213,9 @@ class release_image final : public servers::release {
 
   void bind(const release_content& source);
   void bind(const loaded_plugin& source, const servers::server_type& from);
+  /// Another version of that type, which has a handler for this very message; null if there is none.
+  [[nodiscard]] const servers::server_type* sender_of(const servers::server_type& receiver,
+                                                      std::uint64_t key) const noexcept;
   /// The binding to take; null where there is nothing to do.
   [[nodiscard]] const binding* find_binding(const servers::server_type&) const noexcept;
   /// Moves the server, or leaves it as it was and says why. Throws bad_alloc for want of memory to say it.

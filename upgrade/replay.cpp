@@ -1,7 +1,9 @@
 #include "upgrade/replay.hpp"
 
 #include "plugin/storage.hpp"
+#include "server/message_route.hpp"
 #include "state_migration/archive_difference.hpp"
+#include "upgrade/message_ways.hpp"
 
 #include <algorithm>
 #include <memory>
@@ -43,15 +45,6 @@ bool load(object& to, const molt_schema& schema, std::string_view archive, std::
   }
   to.made();
   return true;
-}
-
-/// Down to what an older caller expects; nothing if no edge leads there.
-const molt_edge* reply_edge(const servers::server_type& of, const molt_schema& from, const molt_schema& to) {
-  for (std::uint32_t n = 0; n < of.abi().reply_edge_count; ++n) {
-    const auto& edge = of.abi().reply_edges[n];
-    if (edge.from->fingerprint == from.fingerprint && edge.to->fingerprint == to.fingerprint) return &edge;
-  }
-  return nullptr;
 }
 
 std::string shown_status(const replayed& of) {
@@ -158,6 +151,7 @@ void replayer::keep_reply(const molt_schema& schema, const void* value) {
 
 void replayer::run(const molt_handler& handler, void* payload) {
   now_.handled = true;
+  now_.message = handler.message;
   const host offered{*this};
   molt_context context{&offered, self_};
   molt_text text;
@@ -205,11 +199,16 @@ replayed replayer::handle(const servers::recorded_message& message, const server
     return std::move(now_);
   }
   const molt_message& as_sent = *(handler != nullptr ? handler : sent)->message;
-  const molt_edge* edge = nullptr;
+  servers::message_route route;
   if (handler == nullptr) {
-    const auto found = type_.find_conversion(as_sent);
-    handler = found.handler;
-    edge = found.edge;
+    route.handler = handler = type_.find(std::string_view{as_sent.name});
+    if (handler != nullptr)
+      if (auto ways = detail::find_message_ways({{&type_, &senders}, migration::direction::up}, as_sent,
+                                                handler->message->reply, route);
+          !ways) {
+        now_.text = "no hook leads to its handler: " + ways.error().text();
+        return std::move(now_);
+      }
   }
   if (handler == nullptr) {
     now_.text = "no handler takes it";
@@ -217,18 +216,18 @@ replayed replayer::handle(const servers::recorded_message& message, const server
   }
   object payload{*as_sent.payload};
   if (!load(payload, *as_sent.payload, message.payload, now_.text)) return std::move(now_);
-  if (edge == nullptr) {
+  if (route.payload.steps.empty()) {
     run(*handler, payload.storage());
     return std::move(now_);
   }
   object converted{*handler->message->payload};
-  const std::string version{type_.version()};
-  const molt_change change{"", version.c_str(), {nullptr, 0}, nullptr, nullptr};
+  route.payload.from_version = std::string{senders.version()};
+  route.payload.to_version = std::string{type_.version()};
   molt_text text;
   text.size = 0;
-  if (edge->apply(payload.storage(), converted.storage(), &change, &text) != MOLT_OK) {
+  if (servers::convert(route.payload, payload.storage(), converted.storage(), &text) != MOLT_OK) {
     now_.handled = true;
-    now_.status = MOLT_UNKNOWN_MESSAGE;
+    now_.status = MOLT_THREW;
     now_.text = "its hook threw: " + said(text);
     return std::move(now_);
   }
@@ -246,17 +245,18 @@ std::string difference_of(const replayed& before, const replayed& after, const s
     return before.reply == after.reply ? "" : "only one of the versions answers at once";
   if (before.reply->fingerprint == after.reply->fingerprint)
     return migration::compare_archives(*before.reply, before.answer, after.answer).text;
-  const auto* const edge = reply_edge(later, *after.reply, *before.reply);
-  if (edge == nullptr) return "its reply is of another type, and no hook leads to the older one";
+  servers::message_route route;  // to a caller of the older version
+  if (before.message == nullptr ||
+      !detail::find_message_ways({{&later}, migration::direction::up}, *before.message, after.reply, route))
+    return "its reply is of another type, and no hook leads to the older one";
   std::string why;
   object newer{*after.reply};
   object older{*before.reply};
   if (!load(newer, *after.reply, after.answer, why)) return why;
-  const std::string version{later.version()};
-  const molt_change change{version.c_str(), "", {nullptr, 0}, nullptr, nullptr};
+  route.reply.from_version = std::string{later.version()};
   molt_text text;
   text.size = 0;
-  if (edge->apply(newer.storage(), older.storage(), &change, &text) != MOLT_OK)
+  if (servers::convert(route.reply, newer.storage(), older.storage(), &text) != MOLT_OK)
     return "the hook of its reply threw: " + said(text);
   older.made();
   migration::archive_buffer bytes;

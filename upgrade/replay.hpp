@@ -30,10 +30,11 @@ namespace molt::upgrade {
 struct replayed {
   bool handled = false;  ///< false: no handler takes it, or its payload is not there; `text` says why
   int status = MOLT_OK;
-  std::string text;                    ///< what failed
-  const molt_schema* reply = nullptr;  ///< null: a cast, or a deferred reply that is outstanding
-  std::string answer;                  ///< the reply as an archive
-  std::string written;                 ///< a connection's output
+  std::string text;                       ///< what failed
+  const molt_message* message = nullptr;  ///< as it was handled
+  const molt_schema* reply = nullptr;     ///< null: a cast, or a deferred reply that is outstanding
+  std::string answer;                     ///< the reply as an archive
+  std::string written;                    ///< a connection's output
 };
 
 /// A copy of one server's state, and the code of its type.

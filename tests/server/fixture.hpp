@@ -22,6 +22,35 @@ namespace molt::servers::testing {
 
 using namespace std::chrono_literals;
 
+/// A route over the hooks of the receiver's own type, of one step at most each way.
+inline message_route one_step(const server_type& receiver, const molt_message& sent, const molt_schema* answered) {
+  message_route found;
+  found.payload.to_version = receiver.version();
+  const auto add = [&](const molt_edge* edges, std::uint32_t count, const molt_schema& from, const molt_schema& to,
+                       conversion& into) {
+    if (from.fingerprint == to.fingerprint) return true;
+    for (std::uint32_t i = 0; i < count && into.steps.empty(); ++i)
+      if (edges[i].from->fingerprint == from.fingerprint && edges[i].to->fingerprint == to.fingerprint)
+        into.steps.push_back({&edges[i], edges[i].from, edges[i].to});
+    return !into.steps.empty();
+  };
+  const auto& type = receiver.abi();
+  const auto* const handler = answered == nullptr ? receiver.find(std::string_view{sent.name}) : nullptr;
+  bool leads = answered != nullptr || handler != nullptr;
+  if (handler != nullptr) {
+    answered = handler->message->reply;
+    leads = add(type.message_edges, type.message_edge_count, *sent.payload, *handler->message->payload, found.payload);
+  }
+  if (answered != nullptr)
+    leads = leads && sent.reply != nullptr &&
+            add(type.reply_edges, type.reply_edge_count, *answered, *sent.reply, found.reply);
+  if (leads)
+    found.handler = handler;
+  else
+    found.problem = std::string{"handles no such message: "} + sent.name;
+  return found;
+}
+
 class test_release final : public release {
  public:
   using adopt_function = std::function<void(resting_server&)>;
@@ -42,6 +71,10 @@ class test_release final : public release {
   [[nodiscard]] const server_type* find_type(std::string_view name) const noexcept override {
     const auto found = types_.find(name);
     return found != types_.end() ? found->second.get() : nullptr;
+  }
+  [[nodiscard]] message_route find_route(const server_type& receiver, const molt_message& sent,
+                                         const molt_schema* answered) const override {
+    return one_step(receiver, sent, answered);
   }
 
  private:

@@ -1,0 +1,2 @@
+#define DESK 1
+#include "desk.hpp"

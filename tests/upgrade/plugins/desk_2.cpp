@@ -1,0 +1,2 @@
+#define DESK 2
+#include "desk.hpp"

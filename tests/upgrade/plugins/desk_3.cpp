@@ -1,0 +1,2 @@
+#define DESK 3
+#include "desk.hpp"
