@@ -106,6 +106,7 @@ struct edit {
   std::string identity = "both";
   bool changes = true;
   bool of_message = false;
+  bool of_reply = false;  // and not of the payload
   bool refused_always = false;
 };
 
@@ -190,8 +191,8 @@ edit change(version& before, version& after, bool inner_is_key) {
     case 13:
       nowhere();
       how.of_message = true;
+      how.of_reply = true;
       how.name = "change_a_reply";
-      how.refused_always = true;
       after.reply = "std::uint32_t";
       break;
     default:
@@ -255,6 +256,15 @@ void write_hook(std::ostream& out, const std::string& name, const std::string& t
       << " to{};\n    become(to, from);\n    return to;\n  }\n";
 }
 
+void write_reply_hooks(std::ostream& out, const std::string& now, const std::string& before, bool up, bool down) {
+  const auto write = [&out](const char* name, const std::string& to, const std::string& from) {
+    out << "  static " << to << ' ' << name << "(const " << from << "& from) {\n    " << to
+        << " to{};\n    edits::become(to, from);\n    return to;\n  }\n";
+  };
+  if (up) write("reply_change", now, before);
+  if (down) write("reply_change_down", before, now);
+}
+
 void write_server(std::ostream& out, int number, const version& of) {
   out << "struct s" << number << " : molt::server<state> {\n";
   if (of.handles_extra)
@@ -276,11 +286,11 @@ void write_newer(std::ostream& out, int number, const version& before, const ver
   out << "}\n";
   write_types(out, after, wrapper, true);
   const std::string elsewhere = how.of_message ? "v0::ask" : "v0::state";
-  if (hooks.elsewhere) {
+  if (hooks.elsewhere && !how.of_reply) {
     out << "namespace v0 {\nstruct " << elsewhere.substr(4) << " { std::int8_t never_was = 0; };\n"
         << "}\ntemplate <class To>\nvoid become(To&, const " << elsewhere << "&) {}\n"
         << "template <class From>\nvoid become(" << elsewhere << "&, const From&) {}\n";
-  } else if (hooks.up || hooks.down) {
+  } else if (!how.of_reply && (hooks.up || hooks.down)) {
     const char* rest = "  become(to.wrapped, from.wrapped);\n  become(to.paint, from.paint);\n";
     for (const bool up : {true, false}) {
       const std::string to = up ? "" : "v1::";
@@ -293,6 +303,11 @@ void write_newer(std::ostream& out, int number, const version& before, const ver
     }
   }
   write_server(out, number, after);
+  if (how.of_reply) {
+    write_reply_hooks(out, after.reply, hooks.elsewhere ? "std::int8_t" : before.reply, hooks.up, hooks.down);
+    out << "};\n}\n\n";
+    return;
+  }
   const std::string what = how.of_message ? "ask" : "state";
   const std::string frozen = hooks.elsewhere ? elsewhere : "v1::" + what;
   const std::string name = how.of_message ? "message_change" : "code_change";
@@ -353,8 +368,10 @@ int main(int count, char** words) {
     const hooks_written hooks = random_hooks(how);
     write_older(older, number, before, wrapper);
     write_newer(newer, number, before, after, wrapper, how, hooks);
-    const bool up = !how.changes || (hooks.up && !hooks.elsewhere);
-    const bool down = !how.changes || (hooks.down && !hooks.elsewhere);
+    bool up = !how.changes || (hooks.up && !hooks.elsewhere);
+    bool down = !how.changes || (hooks.down && !hooks.elsewhere);
+    if (how.of_reply)
+      std::swap(up, down);  // once the newer version answers, its replies go to callers of the older one
     expected << "edits.s" << number << ' ' << how.name << ' ' << how.place << " hooks=" << hooks.name
              << " two_way=" << (!how.refused_always && up && down) << " one_way=" << (!how.refused_always && up)
              << " identity=" << (how.of_message ? "none" : how.identity) << '\n';
