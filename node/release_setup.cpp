@@ -203,6 +203,8 @@ upgrade::settings upgrade_settings_of(const releases::manifest& manifest) {
                             ? upgrade::failure_policy::quarantine
                             : upgrade::failure_policy::rollback;
   settings.hook_timeout = manifest.upgrade.hook_timeout;
+  settings.hook_memory_max = manifest.upgrade.hook_memory_mb != 0 ? std::size_t{manifest.upgrade.hook_memory_mb} << 20U
+                                                                  : available_memory() / 8 * 7;
   settings.switch_timeout = manifest.upgrade.switch_timeout;
   settings.one_way = manifest.upgrade.one_way;
   settings.keep_states = manifest.upgrade.keep_states;

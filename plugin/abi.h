@@ -321,7 +321,7 @@ typedef struct molt_edge {
    * from->destroy. Statuses: MOLT_THREW, and then nothing was constructed. */
   int (*apply)(void* from, void* to_storage, const molt_change*, molt_text* error);
   /* Of a message edge the name of the message that it converts; of a reply edge that of the message whose replies it
-   * converts, NULL for all. NULL for a state edge. */
+   * converts, empty for all. NULL for a state edge. */
   const char* message;
 } molt_edge;
 

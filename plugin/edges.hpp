@@ -215,6 +215,13 @@ constexpr auto edges_of_call() {
   }
 }
 
+template <class Hook, class S>
+constexpr auto edges_of_all_replies() {
+  auto edges = edges_of_replies_to<Hook, S, void>();
+  for (auto& edge : edges) edge.message = "";
+  return edges;
+}
+
 constexpr auto all_of_them(const auto& only) { return only; }
 constexpr auto all_of_them(const auto& first, const auto&... rest) { return both(first, all_of_them(rest...)); }
 
@@ -226,7 +233,7 @@ constexpr auto make_reply_edges(types<M...>) {
     static_assert(Hook::template single<S> || decltype(reply_history<S>())::size > 0,
                   "molt: this hook is overloaded: list the older types it takes and returns, using reply_history = "
                   "molt::history<v1::total, std::int64_t>");
-    constexpr auto all = all_of_them(edges_of_replies_to<Hook, S, void>(), edges_of_call<Hook, S, M>()...);
+    constexpr auto all = all_of_them(edges_of_all_replies<Hook, S>(), edges_of_call<Hook, S, M>()...);
     static_assert(
         all.size() > 0,
         "molt: a reply hook is a static function of the old reply as `const old&`, `old&&` or, of a number, `old`, "

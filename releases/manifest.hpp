@@ -152,6 +152,7 @@ struct listener_entry {
 struct upgrade_settings {
   upgrade_mode mode = upgrade_mode::lazy;
   std::chrono::milliseconds hook_timeout{5000};
+  std::uint32_t hook_memory_mb = 0;                ///< 0: seven eighths of what the system has available
   std::chrono::milliseconds switch_timeout{5000};  ///< mode atomic: to come to rest and migrate
   failure_policy on_failure = failure_policy::rollback;
   bool one_way = false;              ///< no way back is asked of the plan

@@ -107,7 +107,8 @@ unsigned migration_graph::add(const molt_server_type& type, std::string_view plu
     const auto& edge = first[index];
     if (is_of(of, edge.message == nullptr ? std::string_view{} : std::string_view{edge.message}))
       edges.push_back({node_of(*edge.from, number), node_of(*edge.to, number), false, edge.flags, text_of(edge.loss),
-                       text_of(edge.loss_text), std::string{plugin_version}, &edge, edge.message != nullptr});
+                       text_of(edge.loss_text), std::string{plugin_version}, &edge,
+                       edge.message != nullptr && *edge.message != '\0'});
   }
   add_edges(std::move(edges));
   return number;

@@ -1,6 +1,7 @@
 #include "state_migration/transformation.hpp"
 
 #include "base/assert.hpp"
+#include "base/heap_budget.hpp"
 #include "plugin/storage.hpp"
 
 #include <boost/container/small_vector.hpp>
@@ -204,8 +205,7 @@ void transformation::run(const molt_change& change, const transformation_setting
     molt_text text;
     text.size = 0;
     if (settings.begins != nullptr) settings.begins(&step, settings.begins_with);
-    const int status = step.what == path_step::kind::hook ? apply_hook(step, here, made[index].storage(), change, text)
-                                                          : bridge(step, here, made[index].storage(), settings, text);
+    const int status = take_step(step, here, made[index].storage(), change, settings, text);
     if (status != MOLT_OK) return fail(step.text(), what_went_wrong(status, text), false);
     made[index].made();
     if (index > 0) made[index - 1] = {};  // its image destroys it
@@ -218,6 +218,22 @@ void transformation::run(const molt_change& change, const transformation_setting
   if (settings.self_check != nullptr && !check(here, begun, settings)) return;
   new_ = made.back().release();
   outcome_ = state::complete;
+}
+
+int transformation::take_step(const path_step& step, void* from, void* to, const molt_change& change,
+                              const transformation_settings& settings, molt_text& text) {
+  heap_budget budget{settings.hook_memory_max};
+  int status = MOLT_OK;
+  {
+    const heap_limit bound{settings.hook_memory_max != 0 && step.may_fail() ? &budget : nullptr};
+    status = step.what == path_step::kind::hook ? apply_hook(step, from, to, change, text)
+                                                : bridge(step, from, to, settings, text);
+  }
+  if (status == MOLT_OK || !budget.exceeded.load(std::memory_order_relaxed)) return status;
+  const auto why = "took more than " + std::to_string(settings.hook_memory_max >> 20U) +
+                   " MiB of memory, which is as much as a hook may (hook_memory_mb)";
+  text.size = static_cast<std::uint32_t>(why.copy(text.data, sizeof text.data));
+  return status;
 }
 
 int transformation::apply_hook(const path_step& step, void* from, void* to, const molt_change& change,

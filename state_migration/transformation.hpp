@@ -31,6 +31,9 @@ struct transformation_settings {
   /// All steps of one server together. Hooks cannot be interrupted: a path that took longer is undone afterwards. Zero:
   /// no limit.
   std::chrono::nanoseconds hook_timeout{0};
+  /// What a step may take of the heap, in bytes, where operator new keeps to it (base/heap_budget.hpp); it then throws
+  /// std::bad_alloc. Not for hooks that are noexcept. Zero: no limit.
+  std::size_t hook_memory_max = 0;
   /// Read the clock that is five times as fast and ticks each few ms: for the many that take far less. What took long
   /// is then known to within two ticks.
   bool coarse_clock = false;
@@ -91,6 +94,7 @@ class transformation {
   void run(const molt_change&, const transformation_settings&, std::chrono::steady_clock::time_point begun);
   void note_elapsed(std::chrono::steady_clock::time_point begun, const transformation_settings&) noexcept;
   [[nodiscard]] bool prepare_undo(const transformation_settings&);
+  int take_step(const path_step&, void* from, void* to, const molt_change&, const transformation_settings&, molt_text&);
   int apply_hook(const path_step&, void* from, void* to, const molt_change&, molt_text&) noexcept;
   int bridge(const path_step&, const void* from, void* to, const transformation_settings&, molt_text&) noexcept;
   [[nodiscard]] bool undo_late(const std::string& step, std::chrono::nanoseconds spent, const transformation_settings&);

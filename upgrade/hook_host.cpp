@@ -1,5 +1,6 @@
 #include "upgrade/hook_host.hpp"
 
+#include "base/heap_budget.hpp"
 #include "upgrade/handed_states.hpp"
 
 #include <algorithm>
@@ -110,7 +111,12 @@ int hook_host::parallel(const molt_change* change, std::size_t count, std::size_
   std::vector<std::thread> helpers;
   try {
     helpers.reserve(threads - 1);
-    while (helpers.size() < threads - 1) helpers.emplace_back([&] { all.run(is_late); });
+    auto* const budget = heap_budget_here();
+    while (helpers.size() < threads - 1)
+      helpers.emplace_back([&all, &is_late, budget] {
+        const heap_limit bound{budget};
+        all.run(is_late);
+      });
   } catch (const std::exception&) {
     // With the threads that there are.
   }

@@ -252,6 +252,7 @@ std::optional<migration::transformation> release_image::move_state(servers::rest
   const bool tight = settings_.hook_timeout.count() != 0 && settings_.hook_timeout < coarse_deadline_min;
   const bool timed = tight || bound.is_timed();
   const migration::transformation_settings settings{settings_.hook_timeout,
+                                                    settings_.hook_memory_max,
                                                     !timed,
                                                     migration::archive_size_max,
                                                     revertible,

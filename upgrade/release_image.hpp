@@ -96,6 +96,7 @@ struct adopt_settings {
   /// Where each state is written down before hooks run, as long as somebody else owns it. A server whose state cannot
   /// be fails.
   std::weak_ptr<kept_states> keep{};
+  std::size_t hook_memory_max = 0;  ///< as in transformation_settings
   /// What servers become again where their hooks fail or are missing, in mode atomic. Only what is not older than
   /// `lose_since`: what happened since the others were kept was not accepted to be lost.
   std::weak_ptr<const kept_states> from_kept{};

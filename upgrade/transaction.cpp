@@ -137,6 +137,7 @@ result<plan> switcher::plan_rollback(const settings& chosen) const {
 rehearsal_task switcher::task_for_rehearsal(const settings& chosen, const plan& planned) const {
   rehearsal_task task{current(), everything_loaded(), {}, {}, planned.one_way};
   task.settings = {direction::up, chosen.hook_timeout, chosen.arguments, chosen.accept_loss, chosen.types_leaving};
+  task.settings.hook_memory_max = chosen.hook_memory_max;
   if (chosen.keep_states) task.keeps = std::make_shared<kept_states>(chosen.keep_bytes_max);
   task.settings.keep = task.keeps;
   task.starts = chosen.starts;
@@ -388,6 +389,7 @@ std::shared_ptr<release_image> switcher::image_for(release_content content, dire
   adopt_settings made{
       going, chosen.hook_timeout, chosen.arguments, std::move(accept_loss), chosen.types_leaving, chosen.hook_threads};
   made.keep = std::move(keep);
+  made.hook_memory_max = chosen.hook_memory_max;
   if (chosen.from_kept && going == direction::down) {
     made.from_kept = kept();
     if (const auto since = accepted_since(chosen.accept_loss)) made.lose_since = *since;

@@ -52,6 +52,7 @@ struct settings {
   upgrade::mode mode = mode::lazy;
   failure_policy on_failure = failure_policy::rollback;
   std::chrono::nanoseconds hook_timeout = std::chrono::seconds{5};  ///< per server, all its hooks
+  std::size_t hook_memory_max = 0;                                  ///< as in transformation_settings
   /// Atomic: for coming to rest and migrating. When it has passed, all goes back at rest, after the hooks that run
   /// then.
   std::chrono::nanoseconds switch_timeout = std::chrono::seconds{5};

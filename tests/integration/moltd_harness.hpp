@@ -6,7 +6,6 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <fixture_paths.hpp>
 #include <netinet/in.h>
 #include <signal.h>
 #include <spawn.h>
@@ -14,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <fixture_paths.hpp>
 
 #include <boost/json.hpp>
 
@@ -74,12 +74,15 @@ struct outcome {
 
 class moltd_box {
  public:
-  /// Makes release folders box-1.0.0, box-2.0.0 (hooks, one more listener), box-2.0.1 (a hook that throws at 13) and box-2.0.3 (a hook of 400 ms).
+  /// Makes release folders box-1.0.0, box-2.0.0 (hooks, one more listener), box-2.0.1 (a hook that throws at 13)
+  /// box-2.0.3 (a hook of 400 ms) and box-2.0.4 (a hook that allocates without end).
   moltd_box() {
     make_release("1.0.0", "1.0.0", fixtures::counter_1_0_0, "1.0.0", 1);
     make_release("2.0.0", "2.0.0", fixtures::counter_2_0_0, "2.0.0", 2);
     make_release("2.0.1", "2.0.1", fixtures::counter_2_0_1_throwing, "2.0.0", 1);
     make_release("2.0.3", "2.0.3", fixtures::counter_2_0_3_slow, "2.0.0", 1);
+    make_release("2.0.4", "2.0.4", fixtures::counter_2_0_4_misbehaving, "2.0.0", 1,
+                 "[upgrade]\nhook_memory_mb = 64\narguments = { misbehave = \"allocate\" }\n");
   }
   moltd_box(const moltd_box&) = delete;
   moltd_box& operator=(const moltd_box&) = delete;
@@ -110,8 +113,8 @@ class moltd_box {
 
   /// Starts moltd without waiting for anything.
   void launch(std::vector<std::string> more = {}) {
-    std::vector<std::string> words{MOLTD, "--store", (folder / "store").string(), "--runtime", (folder / "run").string(), "--node",
-                                   node_program};
+    std::vector<std::string> words{
+        MOLTD, "--store", (folder / "store").string(), "--runtime", (folder / "run").string(), "--node", node_program};
     words.insert(words.end(), more.begin(), more.end());
     std::vector<char*> arguments;
     for (auto& word : words) arguments.push_back(word.data());
@@ -152,8 +155,8 @@ class moltd_box {
             milliseconds timeout = milliseconds{60'000}) const {
     return ask_at(socket(), method, target, body, timeout);
   }
-  reply ask_at(const std::string& path, std::string_view method, std::string_view target, const json::value& body = nullptr,
-               milliseconds timeout = milliseconds{60'000}) const {
+  reply ask_at(const std::string& path, std::string_view method, std::string_view target,
+               const json::value& body = nullptr, milliseconds timeout = milliseconds{60'000}) const {
     const auto got = node::request(path, method, target, body.is_null() ? "" : json::serialize(body), timeout);
     if (!got) return {};
     json::error_code bad;
@@ -180,7 +183,8 @@ class moltd_box {
     return ask_at((folder.path() / "run/node.sock").string(), "GET", "/v1/status").text({"release", "current"});
   }
   [[nodiscard]] pid_t node_pid() const {
-    const auto status = ask_at((folder.path() / "run/node.sock").string(), "GET", "/v1/status", nullptr, milliseconds{2000});
+    const auto status =
+        ask_at((folder.path() / "run/node.sock").string(), "GET", "/v1/status", nullptr, milliseconds{2000});
     const auto text = status.text({"node", "pid"});
     return text.empty() ? -1 : static_cast<pid_t>(std::stol(text));
   }
@@ -222,18 +226,20 @@ class moltd_box {
 
  private:
   void make_release(const std::string& version, const std::string& counter_version, const char* counter,
-                    const std::string& echo_version, int listeners) {
-    std::string text = "[release]\nname = \"box\"\nversion = \"" + version + "\"\n[[plugin]]\nname = \"counter\"\nversion = \"" +
-                       counter_version + "\"\nfile = \"plugins/counter.so\"\n[[plugin]]\nname = \"echo\"\nversion = \"" +
-                       echo_version + "\"\nfile = \"plugins/echo.so\"\n[[server]]\nname = \"counter\"\ntype = " +
-                       "\"counter.server\"\n";
+                    const std::string& echo_version, int listeners, const std::string& more = {}) {
+    std::string text =
+        "[release]\nname = \"box\"\nversion = \"" + version + "\"\n[[plugin]]\nname = \"counter\"\nversion = \"" +
+        counter_version + "\"\nfile = \"plugins/counter.so\"\n[[plugin]]\nname = \"echo\"\nversion = \"" +
+        echo_version +
+        "\"\nfile = \"plugins/echo.so\"\n[[server]]\nname = \"counter\"\ntype = " + "\"counter.server\"\n";
     for (int i = 1; i <= listeners; ++i)
       text += "[[listener]]\nname = \"echo" + std::to_string(i) +
               "\"\naddress = \"127.0.0.1:0\"\nconnection = \"echo.connection\"\n";
-    write_file(release(version) / "release.toml", text);
+    write_file(release(version) / "release.toml", text + more);
     fs::create_directories(release(version) / "plugins");
     fs::copy_file(counter, release(version) / "plugins/counter.so");
-    fs::copy_file(fs::path{ECHO_PLUGIN_FOLDER} / ("libecho-" + echo_version + ".so"), release(version) / "plugins/echo.so");
+    fs::copy_file(fs::path{ECHO_PLUGIN_FOLDER} / ("libecho-" + echo_version + ".so"),
+                  release(version) / "plugins/echo.so");
   }
 };
 

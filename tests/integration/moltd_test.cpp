@@ -1,3 +1,4 @@
+#include "node/crash_signal.hpp"
 #include "tests/integration/moltd_harness.hpp"
 
 #include <gmock/gmock.h>
@@ -167,8 +168,8 @@ TEST_F(moltd, waits_for_a_node_that_is_in_the_middle_of_a_change) {
   (void)change.get();
   ASSERT_TRUE(box.start());
   ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"transition"}) == "null"; }));
-  EXPECT_EQ(box.release_state(), box.node_runs() + " permanent box-1.0.0 probation " +
-                                     (box.node_runs() == "box-2.0.3" ? "true" : "false"));
+  EXPECT_EQ(box.release_state(),
+            box.node_runs() + " permanent box-1.0.0 probation " + (box.node_runs() == "box-2.0.3" ? "true" : "false"));
 }
 
 TEST_F(moltd, starts_the_permanent_release_when_both_died_during_an_upgrade) {
@@ -218,7 +219,8 @@ TEST_F(moltd, rehearses_an_upgrade_before_it_journals_it) {
   const auto refused = box.upgrade("2.0.1");
   EXPECT_EQ(refused.text({"result"}), "refused");
   EXPECT_THAT(json::serialize(refused.body.at("problems")), HasSubstr("in the rehearsal: counter"));
-  EXPECT_EQ(box.ask("POST", "/v1/rehearse", {{"release", "1.0.0"}}).text({"error", "message"}), "box-1.0.0 runs already");
+  EXPECT_EQ(box.ask("POST", "/v1/rehearse", {{"release", "1.0.0"}}).text({"error", "message"}),
+            "box-1.0.0 runs already");
   EXPECT_EQ(box.ask("GET", "/v1/history").body.at("history").as_array().size(), 1U) << "nothing of it is kept";
   reach("box-1.0.0 permanent box-1.0.0 probation false");
   EXPECT_EQ(box.upgrade_at_once("2.0.1").text({"result"}), "rolled_back");
@@ -226,6 +228,21 @@ TEST_F(moltd, rehearses_an_upgrade_before_it_journals_it) {
   EXPECT_EQ(done.text({"result"}), "done");
   EXPECT_EQ(done.text({"rehearsal", "passed"}), "true");
   EXPECT_EQ(box.call("get"), "13");
+}
+
+TEST_F(moltd, ends_a_hook_that_allocates_without_bound_and_goes_on_as_before) {
+  if (!node::can_catch_crashes()) GTEST_SKIP() << "a sanitizer has its own operator new";
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.4").status, 200U);
+  EXPECT_EQ(box.call("add", {{"by", 13}}), "13");
+  const auto pid = box.node_pid();
+  const auto ended = box.upgrade_at_once("2.0.4");
+  EXPECT_EQ(ended.text({"result"}), "rolled_back");
+  EXPECT_THAT(json::serialize(ended.body.at("failures")),
+              HasSubstr("took more than 64 MiB of memory, which is as much as a hook may (hook_memory_mb)"));
+  EXPECT_EQ(box.call("get"), "13");
+  EXPECT_EQ(box.node_pid(), pid) << "the same process";
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
 }
 
 TEST_F(moltd, goes_back_to_what_was_kept_where_the_hooks_fail_once_that_is_accepted) {
@@ -378,8 +395,9 @@ TEST_F(moltd, gives_up_on_a_node_that_keeps_ending_and_an_operator_can_bring_it_
 TEST_F(moltd, says_why_a_first_release_could_not_be_started) {
   box.node_program = "/bin/false";
   box.launch({"--release", box.release("1.0.0").string()});
-  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"attention"}) != "null" &&
-                                      box.ask("GET", "/v1/status").status == 200U; }));
+  ASSERT_TRUE(eventually([&] {
+    return box.ask("GET", "/v1/status").text({"attention"}) != "null" && box.ask("GET", "/v1/status").status == 200U;
+  }));
   EXPECT_THAT(box.ask("GET", "/v1/status").text({"attention"}),
               HasSubstr("the first release could not be started: molt-node exited with status 1"));
   EXPECT_EQ(box.ask("GET", "/v1/releases").body.at("releases").at(0).at("status").as_string(), "unpacked");
