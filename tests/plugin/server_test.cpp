@@ -283,7 +283,7 @@ TEST_F(a_server, has_one_reply_edge_for_each_type_that_a_reply_hook_takes_and_no
   ASSERT_TRUE(total && number && down) << "the int that boom answers is no int64_t";
   EXPECT_EQ(total->to, &molt::schema_of<std::int64_t>());
   EXPECT_EQ(total->flags, static_cast<std::uint32_t>(MOLT_EDGE_CONSUMES));
-  EXPECT_EQ(total->message, nullptr);
+  EXPECT_STREQ(total->message, "");
   EXPECT_EQ(number->to, &molt::schema_of<std::string>());
   EXPECT_EQ(number->flags, static_cast<std::uint32_t>(MOLT_EDGE_CONTEXT));
   EXPECT_STREQ(number->message, "take");
