@@ -218,6 +218,9 @@ struct rehearsal_findings {
 /// threads, and the largest, which may come last.
 [[nodiscard]] std::chrono::nanoseconds predict_rest(const rehearsal_findings&, unsigned threads) noexcept;
 
+/// Over everything before it on the board; written last, so that a board that something else wrote to is known.
+[[nodiscard]] std::uint64_t checksum_of(const rehearsal_board&) noexcept;
+
 /// Reads a board as if its writer meant ill.
 [[nodiscard]] rehearsal_findings read_board(const rehearsal_board&);
 
