@@ -41,11 +41,13 @@
 
 namespace molt::servers {
 
-/// One switch. Stays for the runtime's life; its release goes when no server can be offered to it any more.
+/// One switch. Its release goes when no server can be offered to it any more (forget); itself one sweep later, as until
+/// then somebody may compare its address with that of the current one.
 struct switch_entry {
   explicit switch_entry(std::shared_ptr<const servers::release> next) noexcept : release{std::move(next)} {}
   std::shared_ptr<const servers::release> release;
   std::unique_ptr<route_cache> routes = std::make_unique<route_cache>();  // through what the release holds; go with it
+  std::uint64_t forgotten = 0;  // how many sweeps had begun by then; 0: it is not
 };
 
 /// A runtime's functions for plugins; whoever has them has the runtime.
@@ -256,8 +258,9 @@ struct engine {
   tending tend_one(thread_record&, tended&, const std::function<tending(resting_server&)>& look);
   bool offer(thread_record&, cell&, std::size_t& offered);
   void put_back_suspended(cell&);
+  class counted_sweep;
   std::vector<switch_entry*> old_releases();
-  void forget(const std::vector<switch_entry*>&);
+  void forget(const std::vector<switch_entry*>&, std::uint64_t sweep);
   result<void> suspend(molt_ref, std::int64_t timeout_ns);
   result<void> resume(molt_ref);
   void for_each(unsigned part, unsigned parts, const std::function<void(resting_server&)>&);
@@ -311,6 +314,8 @@ struct engine {
 
   std::mutex switches_mutex_;
   std::list<switch_entry> switches_;
+  std::uint64_t sweeps_begun_ = 0;    // under switches_mutex_
+  std::uint64_t sweeps_running_ = 0;  // likewise
   mutable std::mutex types_mutex_;
   std::unordered_map<const server_type*, std::shared_ptr<const server_type>> types_;
   std::atomic<const server_type*> last_kept_{nullptr};

@@ -94,10 +94,32 @@ void engine::put_back_suspended(cell& held) {
   if (held.attention.load(fence::fast_load) != 0) wake_acquirers();
 }
 
+/// As long as it lives no other's sweep frees what this one has collected.
+class engine::counted_sweep {
+ public:
+  explicit counted_sweep(engine& owner) : owner_{owner} {
+    std::lock_guard lock{owner_.switches_mutex_};
+    number_ = ++owner_.sweeps_begun_;
+    ++owner_.sweeps_running_;
+  }
+  counted_sweep(const counted_sweep&) = delete;
+  counted_sweep& operator=(const counted_sweep&) = delete;
+  ~counted_sweep() {
+    std::lock_guard lock{owner_.switches_mutex_};
+    --owner_.sweeps_running_;
+  }
+  [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
+
+ private:
+  engine& owner_;
+  std::uint64_t number_ = 0;
+};
+
 std::size_t engine::sweep(const std::function<bool()>& keep_going) {
   thread_record& me = this_thread();
   std::size_t offered = 0;
   auto yielded = steady_ns();
+  const counted_sweep one{*this};
   const auto old = old_releases();  // before the grace, which then is theirs as well
   bool graced = false;  // servers started by activations of before the switch: none is being started any more
   for (;;) {
@@ -122,7 +144,7 @@ std::size_t engine::sweep(const std::function<bool()>& keep_going) {
     if (!graced) graced = gate_.grace(steady_ns() + grace_slice_ns);
     if (!all) std::this_thread::sleep_for(between_rounds);
   }
-  forget(old);
+  forget(old, one.number());
   return offered;
 }
 
@@ -134,13 +156,18 @@ std::vector<switch_entry*> engine::old_releases() {
   return old;
 }
 
-// After a grace: an activation under way may be in such a release's adopt.
-void engine::forget(const std::vector<switch_entry*>& old) {
+// After a grace: an activation under way may be in such a release's adopt. An entry's address may be in the hands of
+// one that read it from a cell before the cell was offered, and takes what has that address for what it has considered;
+// a sweep that begins later outlasts that one too. A sweep beside this one may have collected the entry.
+void engine::forget(const std::vector<switch_entry*>& old, std::uint64_t sweep) {
   std::vector<std::shared_ptr<const servers::release>> forgotten;  // destroyed without the lock
   std::lock_guard lock{switches_mutex_};
+  if (sweeps_running_ == 1)
+    switches_.remove_if([&](const switch_entry& each) { return each.forgotten != 0 && each.forgotten < sweep; });
   for (switch_entry* const each : old) {
     each->routes.reset();
     forgotten.push_back(std::exchange(each->release, nullptr));
+    each->forgotten = sweeps_begun_;
   }
 }
 
@@ -247,7 +274,11 @@ result<void> engine::retire(const server_type& type, std::int64_t timeout_ns) {
     if (steady_ns() >= deadline) return error{reason::busy, subject + " is still used by " + user};
     std::this_thread::sleep_for(std::chrono::milliseconds{1});
   }
-  if (const auto old = old_releases(); !old.empty() && gate_.grace(steady_ns() + grace_slice_ns)) forget(old);
+  {
+    const counted_sweep one{*this};
+    if (const auto old = old_releases(); !old.empty() && gate_.grace(steady_ns() + grace_slice_ns))
+      forget(old, one.number());
+  }
   std::shared_ptr<const server_type> forgotten;
   std::lock_guard lock{types_mutex_};
   const auto found = types_.find(&type);

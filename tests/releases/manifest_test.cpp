@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <ostream>
 #include <string>
 
 namespace molt::releases {
@@ -199,6 +200,8 @@ struct refused_case {
   const char* name;
   const char* addition;  ///< after head, from line 8
   const char* message;
+  // Without it a test's name would show the addresses within, and differ from run to run.
+  friend void PrintTo(const refused_case& each, std::ostream* out) { *out << each.name; }
 };
 
 class refused_manifest : public testing::TestWithParam<refused_case> {};

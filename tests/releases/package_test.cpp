@@ -11,6 +11,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <ostream>
 #include <random>
 #include <string>
 
@@ -130,6 +131,8 @@ struct hostile {
   const char* name;
   void (*spoil)(std::vector<forged>&);
   const char* message;
+  // Without it a test's name would show the addresses within, and differ from run to run.
+  friend void PrintTo(const hostile& each, std::ostream* out) { *out << each.name; }
 };
 
 class hostile_package : public testing::TestWithParam<hostile> {};

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <functional>
 #include <iterator>
+#include <ostream>
 #include <string>
 
 namespace molt::releases {
@@ -26,6 +27,8 @@ struct change {
   const char* name;
   void (*prepare)(store&, const fs::path& sources);
   result<void> (*run)(store&, const fs::path& sources);
+  // Without it a test's name would show the addresses within, and differ from run to run.
+  friend void PrintTo(const change& each, std::ostream* out) { *out << each.name; }
 };
 
 void install(store& s, const fs::path& sources, const char* version) { ASSERT_TRUE(s.install(sources / version)); }

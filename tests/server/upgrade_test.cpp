@@ -3,6 +3,10 @@
 
 #include <gmock/gmock.h>
 
+#include <malloc.h>
+
+#include <array>
+
 namespace molt::servers::testing {
 namespace {
 
@@ -125,6 +129,27 @@ TEST(switching, lets_an_old_release_go_after_the_sweep) {
   on.sweep({});
   EXPECT_TRUE(old.expired());
 }
+
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)  // whose malloc does not say what it has given out
+TEST(switching, a_thousand_times_takes_no_memory) {
+  runtime on;
+  const std::array<std::shared_ptr<test_release>, 2> releases{make_release<v1::server>(1), make_release<v2::server>(2)};
+  on.switch_to(releases[0]);
+  const auto ref = *on.start("t.server", "a", {});
+  const auto go_on = [&](int times) {
+    for (int i = 1; i <= times; ++i) {
+      on.switch_to(releases[static_cast<std::size_t>(i % 2)]);
+      if (i % 3 != 0) {
+        EXPECT_EQ(on.sweep({}), 1U) << i;
+      }
+      EXPECT_EQ(call(on, ref, which{}).reply, i % 2 + 1) << i;
+    }
+    return ::mallinfo2().uordblks;
+  };
+  const auto early = go_on(100);
+  EXPECT_LE(go_on(1000), early + 1024) << "one byte each time";
+}
+#endif
 
 // A server may be busy all the time, with messages begun after the switch.
 TEST(switching, lets_an_old_release_go_while_handlers_of_the_next_one_run) {

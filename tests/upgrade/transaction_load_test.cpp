@@ -265,7 +265,7 @@ TEST_P(under_load, a_hundred_upgrades_and_rollbacks_change_no_state_and_leave_no
     done = switcher_->rollback(chosen);
     ASSERT_TRUE(done) << done.error().text();
     ASSERT_EQ(done->result, phase::done) << told(*done);
-    if (round == 10) early = held_now();
+    if (round == 10 * stress) early = held_now();  // the caches of threads are full
   }
   const auto late = held_now();
   stop_adding();
