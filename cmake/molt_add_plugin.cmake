@@ -2,7 +2,9 @@
 #
 # A plugin lib<name>-<v>.so that can be replaced in a running process: hidden visibility and a version script leave one
 # exported symbol; -fno-gnu-unique and the local scope keep two versions' statics apart; a build ID names the image;
-# -z now binds everything at load. What the inspector would refuse is an error when building, where the compiler can tell.
+# -z now binds everything at load; -z text and -z defs refuse to link what could not be loaded; no path of the building machine
+# is left in it. A call of pthread_create, pthread_key_create, atexit, fork or exec is an error when compiling
+# (plugin/prevented.hpp). Whatever the compiler cannot see, `molt inspect` finds: docs/reference/inspect.md.
 #
 # REPLACES names the versions that may still run when this one comes: files (libcounter-1.0.0.so, as it was released) or
 # targets. The build then fails, with what to write, where a state or message has changed and no hook leads from each of them
@@ -33,9 +35,10 @@ function(molt_add_plugin name)
     "MOLT_PLUGIN_NAME=\"${name}\"" "MOLT_PLUGIN_VERSION=\"${plugin_VERSION}\"")
   target_compile_options(${target} PRIVATE
     $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fno-gnu-unique> -Werror=return-type -Werror=odr
+    -ftls-model=global-dynamic "-fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=" "-fmacro-prefix-map=${CMAKE_BINARY_DIR}/="
     $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wno-unknown-warning-option -Wno-undefined-var-template>)
   target_link_options(${target} PRIVATE
-    -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,defs -Wl,--build-id=sha1
+    -Wl,-z,now -Wl,-z,relro -Wl,-z,noexecstack -Wl,-z,text -Wl,-z,defs -Wl,--build-id=sha1
     "-Wl,--version-script=${MOLT_PLUGIN_VERSION_SCRIPT}" -Wl,--exclude-libs,ALL -Wl,--no-allow-shlib-undefined)
   set_target_properties(${target} PROPERTIES
     OUTPUT_NAME "${name}-${plugin_VERSION}" PREFIX "lib" SUFFIX ".so"

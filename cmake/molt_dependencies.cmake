@@ -7,6 +7,7 @@
 #   Threads::Threads             everything
 #   Boost::json                  node, tools: compiled once, not in every file
 #   PkgConfig::libelf            loader
+#   PkgConfig::libseccomp        loader
 #   tomlplusplus::tomlplusplus   releases
 #   LibArchive::LibArchive       releases
 #   PkgConfig::libsodium         releases
@@ -24,6 +25,7 @@ function(molt_find_dependencies)
   find_package(PkgConfig ${need})
   if(PkgConfig_FOUND)
     pkg_check_modules(libelf ${need} IMPORTED_TARGET libelf)
+    pkg_check_modules(libseccomp ${need} IMPORTED_TARGET libseccomp)
     pkg_check_modules(libsodium ${need} IMPORTED_TARGET libsodium)
     pkg_check_modules(libsystemd ${need} IMPORTED_TARGET libsystemd)
   endif()

@@ -255,9 +255,10 @@ class elf_parser {
 
   static std::optional<std::string_view> string_at(std::string_view table, std::uint64_t offset) {
     if (offset >= table.size()) return std::nullopt;
-    const std::size_t end = table.find('\0', offset);
+    const std::string_view from = table.substr(offset, elf_name_max + 1);
+    const std::size_t end = from.find('\0');
     if (end == std::string_view::npos) return std::nullopt;
-    return table.substr(offset, end - offset);
+    return from.substr(0, end);
   }
 
   // The dynamic segment does not state how many symbols there are; the hash tables do.
@@ -317,6 +318,7 @@ class elf_parser {
 
   void note_definition(std::string_view name) {
     if (name == "__cxa_throw" || name == "__cxa_allocate_exception") image_.defines_exceptions = true;
+    if (name == "malloc" || name == "_Znwm" || name == "_Znam") image_.defines_allocator = name;
   }
 
   // A version script hides a private libstdc++ from .dynsym; only the full table, if it was not stripped, still shows

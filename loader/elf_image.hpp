@@ -17,6 +17,9 @@
 
 namespace molt::loader {
 
+/// A longer name makes a file corrupt: without a bound many symbols could share one that is as long as the file.
+inline constexpr std::size_t elf_name_max = 65'536;
+
 /// A dynamic symbol. Names point into the file's bytes.
 struct elf_symbol {
   std::string_view name;
@@ -33,8 +36,9 @@ struct elf_image {
   std::vector<std::span<const std::byte>> molt_notes;  ///< descriptors
   std::vector<std::string_view> needed;
   std::vector<std::string_view> run_paths;
-  std::vector<elf_symbol> symbols;  ///< of .dynsym, without the null symbol
-  bool defines_exceptions = false;  ///< an own copy of __cxa_throw, hidden or not
+  std::vector<elf_symbol> symbols;     ///< of .dynsym, without the null symbol
+  bool defines_exceptions = false;     ///< an own copy of __cxa_throw, hidden or not
+  std::string_view defines_allocator;  ///< "malloc" or another such function, hidden or not; empty: none
   bool text_relocations = false;
   bool executable_stack = false;
   bool writable_code = false;

@@ -8,10 +8,18 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <string_view>
 
 namespace molt::loader {
 
 /// Decodes the note and judges the rest. Never fails: what is wrong becomes a finding.
+/// What others may see of the file beyond loading it is judged in elf_survey.hpp and host_symbols.hpp.
 [[nodiscard]] inspection inspect_image(const std::filesystem::path&, std::size_t file_size, const elf_image&);
+
+/// Of unique symbols, exports and statics each: the rest is counted in one more.
+inline constexpr std::size_t findings_of_kind_max = 1000;
+
+/// Whether the host has a library (DT_NEEDED) anyway: those of C and C++.
+[[nodiscard]] bool is_host_library(std::string_view name) noexcept;
 
 }  // namespace molt::loader

@@ -1,6 +1,7 @@
 #include "loader/inspection.hpp"
 
 #include "loader/elf_image.hpp"
+#include "loader/elf_survey.hpp"
 #include "loader/image_file.hpp"
 #include "loader/image_findings.hpp"
 
@@ -10,59 +11,14 @@
 
 namespace molt::loader {
 
-std::string_view to_string(finding_kind kind) noexcept {
-  switch (kind) {
-    case finding_kind::missing_build_id:
-      return "missing_build_id";
-    case finding_kind::missing_note:
-      return "missing_note";
-    case finding_kind::duplicate_note:
-      return "duplicate_note";
-    case finding_kind::bad_note:
-      return "bad_note";
-    case finding_kind::foreign_abi:
-      return "foreign_abi";
-    case finding_kind::missing_export:
-      return "missing_export";
-    case finding_kind::unique_symbol:
-      return "unique_symbol";
-    case finding_kind::text_relocations:
-      return "text_relocations";
-    case finding_kind::executable_stack:
-      return "executable_stack";
-    case finding_kind::run_path:
-      return "run_path";
-    case finding_kind::writable_code:
-      return "writable_code";
-    case finding_kind::no_delete:
-      return "no_delete";
-    case finding_kind::private_runtime:
-      return "private_runtime";
-    case finding_kind::thread_key:
-      return "thread_key";
-    case finding_kind::thread_exit_handler:
-      return "thread_exit_handler";
-    case finding_kind::owns_threads:
-      return "owns_threads";
-    case finding_kind::exit_handler:
-      return "exit_handler";
-    case finding_kind::signal_handler:
-      return "signal_handler";
-    case finding_kind::thread_local_storage:
-      return "thread_local_storage";
-    case finding_kind::static_tls:
-      return "static_tls";
-    case finding_kind::extra_exports:
-      return "extra_exports";
-    case finding_kind::foreign_library:
-      return "foreign_library";
-  }
-  return "unknown";
-}
-
 bool inspection::replaceable() const noexcept {
   return std::none_of(findings.begin(), findings.end(),
                       [](const finding& one) { return one.level == severity::refuse; });
+}
+
+void sort_findings(inspection& seen) {
+  std::stable_sort(seen.findings.begin(), seen.findings.end(),
+                   [](const finding& one, const finding& other) { return one.level > other.level; });
 }
 
 result<inspection> inspect(const std::filesystem::path& path) {
@@ -80,7 +36,9 @@ result<inspection> inspect_bytes(const std::filesystem::path& name, std::span<co
     bytes = {aligned.get(), bytes.size()};
   }
   MOLT_TRY(const elf_image image, elf_image::parse(name, bytes));
-  return inspect_image(name, bytes.size(), image);
+  inspection seen = inspect_image(name, bytes.size(), image);
+  judge_survey(elf_survey::make(bytes), seen);
+  return seen;
 }
 
 result<void> require_replaceable(const inspection& seen) {

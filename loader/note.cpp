@@ -175,6 +175,7 @@ class note_decoder {
     plugin_.name = from.text();
     plugin_.version = from.text();
     plugin_.toolchain = from.text();
+    if (from.left() != 0) plugin_.build = from.text();  // appended later
   }
 
   void read_schema(byte_reader& from) {
@@ -223,6 +224,7 @@ class note_decoder {
     if (!plugin_name(plugin_.name)) return corrupt("the plugin's name is not lower-case letters, digits, _ and -");
     if (!dotted_numbers(plugin_.version)) return corrupt("the plugin's version is not dotted numbers");
     if (plugin_.toolchain.empty() || !printable(plugin_.toolchain)) return corrupt("the toolchain");
+    if (!printable(plugin_.build)) return corrupt("how it was built");
     return ok();
   }
 

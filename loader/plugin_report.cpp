@@ -80,6 +80,9 @@ class comparison {
     if (older_.toolchain != newer_.toolchain)
       found_.remarks.push_back("toolchain \"" + older_.toolchain + "\" became \"" + newer_.toolchain +
                                "\": every state goes through its archive");
+    if (older_.build != newer_.build)
+      found_.remarks.push_back("built with " + (older_.build.empty() ? "nobody knows what" : older_.build) +
+                               ", now with " + (newer_.build.empty() ? "nobody knows what" : newer_.build));
     if (older_.abi_version != newer_.abi_version)
       found_.remarks.push_back("plugin ABI version " + std::to_string(older_.abi_version) + " became " +
                                std::to_string(newer_.abi_version));
@@ -178,6 +181,7 @@ void describe_plugin(std::string& out, const plugin_description& plugin) {
   out += "plugin     " + plugin.name + ' ' + plugin.version + "\n";
   out += "abi        " + std::to_string(plugin.abi_version) + "\n";
   out += "toolchain  " + plugin.toolchain + "\n";
+  if (!plugin.build.empty()) out += "built      " + plugin.build + "\n";
   for (std::uint32_t i = 0; i < plugin.server_types.size(); ++i) {
     const auto& type = plugin.server_types[i];
     const auto& state = plugin.schemas[type.state];
@@ -211,6 +215,24 @@ void describe_plugin(std::string& out, const plugin_description& plugin) {
   }
 }
 
+constexpr std::size_t findings_shown_max = 5;  // of one kind
+
+void describe_findings(std::string& out, const std::vector<finding>& findings) {
+  std::map<finding_kind, std::size_t> shown;
+  for (std::size_t i = 0; i < findings.size(); ++i) {
+    const auto& one = findings[i];
+    if (++shown[one.kind] > findings_shown_max) continue;
+    out += one.level == severity::refuse ? "refused: " : one.level == severity::warn ? "warning: " : "note: ";
+    out += one.text + " (" + std::string{to_string(one.kind)} + ")";
+    const bool same_follows = i + 1 < findings.size() && findings[i + 1].hint == one.hint;
+    if (!one.hint.empty() && (!same_follows || shown[one.kind] == findings_shown_max)) out += "\n         " + one.hint;
+    out += '\n';
+  }
+  for (const auto& [kind, count] : shown)
+    if (count > findings_shown_max)
+      out += "and " + std::to_string(count - findings_shown_max) + " more: " + std::string{to_string(kind)} + '\n';
+}
+
 }  // namespace
 
 bool plugin_difference::empty() const noexcept {
@@ -234,11 +256,7 @@ std::string describe(const inspection& seen) {
   out += "build id   " + (seen.build_id.empty() ? "none" : seen.build_id) + "\n";
   if (!seen.plugin.name.empty()) describe_plugin(out, seen.plugin);
   if (!seen.findings.empty()) out += "\n";
-  for (const auto& one : seen.findings) {
-    out += (one.level == severity::refuse ? "refused: " : "warning: ") + one.text;
-    if (!one.hint.empty()) out += "\n         " + one.hint;
-    out += '\n';
-  }
+  describe_findings(out, seen.findings);
   out += seen.replaceable() ? "\ncan be replaced while running\n" : "\ncannot be loaded\n";
   return out;
 }

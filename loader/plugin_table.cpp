@@ -38,6 +38,7 @@ class table_binder {
     if (text_of(table_.name) != note_.name) return differs("the plugin's name");
     if (text_of(table_.version) != note_.version) return differs("the plugin's version");
     if (text_of(table_.toolchain) != note_.toolchain) return differs("the toolchain");
+    if (text_of(table_.build) != note_.build) return differs("how it was built");
     if (table_.server_type_count != note_.server_types.size() || table_.server_types == nullptr)
       return differs("the number of server types");
     for (std::uint32_t i = 0; i < table_.server_type_count; ++i) MOLT_CHECK(bind_server_type(table_.server_types[i]));

@@ -374,6 +374,8 @@ typedef struct molt_plugin_table {
   const molt_server_type* server_types;
   /* NULL, or a sentence that says why the plugin found itself unfit (e.g. a member whose offset the note states wrongly). */
   const char* defect;
+  /* NULL, or how it was compiled as far as that changes no layout: key=value words, docs/reference/note-format.md. */
+  const char* build;
 } molt_plugin_table;
 
 typedef const molt_plugin_table* (*molt_plugin_function)(void);

@@ -69,13 +69,14 @@ struct plugin_description {
   std::uint32_t abi_version = 0;
   std::string name;
   std::string version;
-  std::string toolchain;
+  std::string toolchain;  ///< what decides layouts; part of every fingerprint
   std::vector<schema_description> schemas;
   std::vector<message_description> messages;
   std::vector<server_type_description> server_types;
   std::vector<edge_description> state_edges;
   std::vector<edge_description> message_edges;
   std::vector<edge_description> reply_edges;
+  std::string build = {};  ///< the rest of how it was compiled, key=value words; empty: not stated
 
   [[nodiscard]] const server_type_description* find_server_type(std::string_view type) const noexcept {
     for (const auto& candidate : server_types)

@@ -160,6 +160,7 @@ struct note_encoder {
       note.str(table.name);
       note.str(table.version);
       note.str(table.toolchain);
+      note.str_or_empty(table.build);
     });
     for (std::uint32_t i = 0; i < schemas.size; ++i) {
       const molt_schema& schema = *schemas.items[i];

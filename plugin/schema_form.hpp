@@ -5,6 +5,7 @@
 #pragma once
 
 #include "plugin/forms.hpp"
+#include "plugin/toolchain.hpp"
 
 #include <bit>
 #include <cstdint>
@@ -16,30 +17,6 @@ namespace molt::detail {
 // What reading and writing plain bytes relies on.
 static_assert(std::endian::native == std::endian::little, "molt: archives are copied as little-endian memory");
 static_assert(std::numeric_limits<float>::is_iec559 && std::numeric_limits<double>::is_iec559);
-
-constexpr std::string_view toolchain_text =
-#if defined(__x86_64__)
-    "x86_64"
-#elif defined(__aarch64__)
-    "aarch64"
-#else
-#error "molt: this processor is not supported"
-#endif
-    " itanium"
-#if defined(_LIBCPP_VERSION)
-    " libc++"
-#elif defined(__GLIBCXX__)
-    " libstdc++"
-#if _GLIBCXX_USE_CXX11_ABI
-    " cxx11"
-#endif
-#else
-#error "molt: this standard library is not supported"
-#endif
-#if defined(_GLIBCXX_DEBUG)
-    " debug"
-#endif
-    ;
 
 /// FNV-1a 64.
 struct fnv1a {

@@ -376,6 +376,7 @@ constexpr molt_plugin_table make_table() {
   table.toolchain = toolchain_text.data();
   table.server_type_count = sizeof...(S);
   table.server_types = server_types<Name, S...>.data();
+  table.build = build_text.data();
   return table;
 }
 

@@ -92,6 +92,7 @@ json::object plugin_json(const plugin_description& plugin) {
           {"version", plugin.version},
           {"abi_version", plugin.abi_version},
           {"toolchain", plugin.toolchain},
+          {"build", plugin.build},
           {"server_types", std::move(types)},
           {"schemas", std::move(schemas)},
           {"state_edges", edges_json(plugin, plugin.state_edges)},
@@ -102,8 +103,8 @@ json::object plugin_json(const plugin_description& plugin) {
 json::object inspection_json(const loader::inspection& facts) {
   json::array findings;
   for (const auto& finding : facts.findings)
-    findings.emplace_back(json::object{{"kind", loader::to_string(finding.kind)},
-                                       {"severity", finding.level == loader::severity::refuse ? "refuse" : "warn"},
+    findings.emplace_back(json::object{{"code", loader::to_string(finding.kind)},
+                                       {"severity", loader::to_string(finding.level)},
                                        {"text", finding.text},
                                        {"hint", finding.hint}});
   return {{"path", facts.path.string()},        {"size", facts.size},

@@ -19,6 +19,7 @@
 #include "plugin/evolving_set.hpp"
 #include "plugin/evolving_vector.hpp"
 #include "plugin/note.hpp"
+#include "plugin/prevented.hpp"
 #include "plugin/schema.hpp"
 #include "plugin/server.hpp"
 #include "plugin/table.hpp"

@@ -1,6 +1,7 @@
 #include "loader/inspection.hpp"
 
 #include "hand_made.hpp"
+#include "plugin/toolchain.hpp"
 
 #include <gmock/gmock.h>
 #include <sys/stat.h>
@@ -26,7 +27,7 @@ void expect_finding(const std::string& name, finding_kind kind, severity level, 
   EXPECT_FALSE(found->hint.empty());
   const auto required = require_replaceable(seen);
   EXPECT_EQ(seen.replaceable(), static_cast<bool>(required));
-  if (level == severity::warn) return;
+  if (level != severity::refuse) return;
   ASSERT_FALSE(required);
   EXPECT_EQ(required.error().why(), reason::refused);
   EXPECT_THAT(required.error().message(), HasSubstr(hand_made(name).string()));
@@ -62,6 +63,23 @@ TEST(inspection, refuses_a_missing_and_a_second_note) {
 TEST(inspection, refuses_another_abi_version_and_still_reads_the_note) {
   expect_finding("hand_foreign_abi", finding_kind::foreign_abi, severity::refuse, "ABI version 7");
   EXPECT_EQ(inspected("hand_foreign_abi").plugin.name, "counter");
+}
+
+TEST(inspection, refuses_other_layouts_of_standard_types_and_names_both_toolchains) {
+  expect_finding(
+      "hand_debug_layout", finding_kind::foreign_toolchain, severity::refuse,
+      "\"x86_64 itanium libstdc++ cxx11 debug\", this host for \"" + std::string{detail::toolchain_text} + '"');
+}
+
+TEST(inspection, refuses_a_sanitizer_that_the_host_lacks) {
+  expect_finding("hand_sanitized", finding_kind::foreign_sanitizer, severity::refuse,
+                 "sanitizer memory, this host with ");
+}
+
+TEST(inspection, notes_what_was_compiled_otherwise_with_the_same_layouts) {
+  expect_finding("hand_other_build", finding_kind::other_build, severity::note, "compiler=g++-9.1");
+  EXPECT_TRUE(inspected("hand_other_build").replaceable());
+  EXPECT_EQ(inspected("hand_other_build").plugin.build, "compiler=g++-9.1 sanitizer=none boost=1_70");
 }
 
 TEST(inspection, refuses_a_plugin_that_does_not_export_its_table) {

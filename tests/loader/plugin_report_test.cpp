@@ -29,7 +29,7 @@ TEST(plugin_report, tells_what_a_plugin_is) {
 TEST(plugin_report, tells_findings_with_what_to_do) {
   const std::string text = describe(*inspect(hand_made("hand_no_build_id")));
   EXPECT_THAT(text, HasSubstr("build id   none"));
-  EXPECT_THAT(text, HasSubstr("refused: has no build ID\n         link it with"));
+  EXPECT_THAT(text, HasSubstr("refused: has no build ID (missing_build_id)\n         link with"));
   EXPECT_THAT(text, HasSubstr("cannot be loaded"));
 }
 

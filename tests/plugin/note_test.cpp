@@ -114,6 +114,7 @@ TEST_P(a_note, says_what_the_table_says) {
   EXPECT_EQ(plugin.str(), table->name);
   EXPECT_EQ(plugin.str(), table->version);
   EXPECT_EQ(plugin.str(), table->toolchain);
+  EXPECT_EQ(plugin.str(), table->build);
 
   const auto expect_schema = [&](std::uint64_t index, const molt_schema* schema) {
     reader said{records[2].at(index)};

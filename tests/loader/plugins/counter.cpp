@@ -177,7 +177,13 @@ constexpr molt_plugin_table table = {LIE == 7 ? 2U : MOLT_ABI_VERSION,
                                      LIE == 10 ? 0U : 1U,
                                      0,
                                      &type,
-                                     LIE == 11 ? "member hits is not where it should be" : nullptr};
+                                     LIE == 11 ? "member hits is not where it should be" : nullptr,
+#ifdef TEST_BUILD
+                                     TEST_BUILD
+#else
+                                     nullptr
+#endif
+};
 
 constexpr note_writer note = counter_note(GENERATION, PLUGIN_VERSION, NOTE_ABI);
 struct elf_note {

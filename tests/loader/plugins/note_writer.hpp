@@ -19,7 +19,10 @@ constexpr std::uint64_t fnv_number(std::uint64_t value, std::uint64_t hash) {
   return hash;
 }
 
-inline constexpr std::string_view toolchain = "x86_64 itanium libstdc++ cxx11";
+#ifndef TEST_TOOLCHAIN
+#define TEST_TOOLCHAIN "x86_64 itanium libstdc++ cxx11"
+#endif
+inline constexpr std::string_view toolchain = TEST_TOOLCHAIN;
 
 constexpr std::uint64_t fingerprint(std::string_view text) { return fnv(text, fnv_byte(0, fnv(toolchain))); }
 constexpr std::uint64_t key(std::string_view name, std::uint64_t payload, std::uint64_t reply) {
@@ -62,7 +65,11 @@ struct note_writer {
   }
 
   constexpr void plugin(std::string_view name, std::string_view version) {
-    begin(1), str(name), str(version), str(toolchain), end();
+    begin(1), str(name), str(version), str(toolchain);
+#ifdef TEST_BUILD
+    str(TEST_BUILD);
+#endif
+    end();
   }
   constexpr void schema(std::string_view name, std::string_view text, std::uint32_t bytes_each, std::uint32_t align,
                         std::uint32_t flags, std::uint32_t version = 0) {
