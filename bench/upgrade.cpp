@@ -48,8 +48,10 @@ struct measured {
   double gap_ms = 0;
   double total_ms = 0;
   double noise_ms = 0;
-  double over_ms = 0;  // gap above the noise floor of the same round
-  double back_ms = 0;  // largest gap of the rollback
+  double over_ms = 0;       // gap above the noise floor of the same round
+  double back_ms = 0;       // largest gap of the rollback
+  double busy_ms = 0;       // the noise floor while another thread computes, as an upgrade's does
+  double over_busy_ms = 0;  // gap above that
 };
 
 double median(std::vector<double> all) {
@@ -147,6 +149,8 @@ measured measure(const gap_case& given, const sizes& size) {
   std::vector<double> totals;
   std::vector<double> noises;
   std::vector<double> overs;
+  std::vector<double> busy;
+  std::vector<double> overs_busy;
   std::vector<double> backs;
   for (unsigned round = 0; round < given.rounds; ++round) {
     auto lasts = size.quiet;
@@ -160,16 +164,21 @@ measured measure(const gap_case& given, const sizes& size) {
     }));
     noises.push_back(gap_while([&] { std::this_thread::sleep_for(lasts); }));
     overs.push_back(std::max(0.0, gaps.back() - noises.back()));
+    busy.push_back(gap_while([&] {
+      for (const auto until = clock_type::now() + lasts; clock_type::now() < until;) continue;
+    }));
+    overs_busy.push_back(std::max(0.0, gaps.back() - busy.back()));
     backs.push_back(gap_while([&] {
       std::this_thread::sleep_for(between);
       finished(all.switcher.rollback(all.settings), "rollback", moved);
       std::this_thread::sleep_for(between);
     }));
-    std::fprintf(stderr, "%s%s, %llu of %llu entries: gap %.3f ms of %.1f, back %.3f, noise %.3f\n", given.type,
-                 given.from_outside ? " and a bystander" : "", static_cast<unsigned long long>(given.count),
-                 static_cast<unsigned long long>(given.ids), gaps.back(), totals.back(), backs.back(), noises.back());
+    std::fprintf(stderr, "%s%s, %llu of %llu entries: gap %.3f ms of %.1f, back %.3f, noise %.3f, busy %.3f\n",
+                 given.type, given.from_outside ? " and a bystander" : "", static_cast<unsigned long long>(given.count),
+                 static_cast<unsigned long long>(given.ids), gaps.back(), totals.back(), backs.back(), noises.back(),
+                 busy.back());
   }
-  return {median(gaps), median(totals), median(noises), median(overs), median(backs)};
+  return {median(gaps), median(totals), median(noises), median(overs), median(backs), median(busy), median(overs_busy)};
 }
 
 struct refused_upgrade {
@@ -371,6 +380,8 @@ void append(std::string& json, const std::string& name, const measured& ours, co
   append(json, name + ".total", ours.total_ms, peer, otp == nullptr ? 0 : otp->total_ms);
   append(json, name + ".noise", ours.noise_ms, peer, otp == nullptr ? 0 : otp->noise_ms);
   append(json, name + ".over_noise", ours.over_ms);
+  append(json, name + ".noise_busy", ours.busy_ms);
+  append(json, name + ".over_noise_busy", ours.over_busy_ms);
   append(json, name + ".back", ours.back_ms);
 }
 
