@@ -1,8 +1,9 @@
 // How long clients wait while a release is switched: one server with a large table, and very many small servers. A
 // closed-loop client inside the process notes the largest time between two replies; the same client without an upgrade,
-// for as long, gives the noise floor. Each is the median of several rounds of upgrade and rollback. The peers, in the
-// same run: Erlang/OTP doing the same (bench/otp/upgrade_gap.erl), and for a hook that converts all a loop that does
-// the same. And how long everything rests for the copy in which an upgrade is rehearsed.
+// for as long, gives the noise floor, and beside a thread that only reads the clock the one with both cores busy. Each
+// is the median of several rounds of upgrade and rollback. The peers, in the same run: Erlang/OTP doing the same
+// (bench/otp/upgrade_gap.erl), and for a hook that converts all a loop that does the same. And how long everything
+// rests for the copy in which an upgrade is rehearsed.
 //
 //   molt_bench_upgrade [--json FILE]     results to FILE, or to stdout
 //   molt_bench_upgrade --only gap.1M     one of them, without Erlang
