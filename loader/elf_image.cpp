@@ -319,6 +319,7 @@ class elf_parser {
   void note_definition(std::string_view name) {
     if (name == "__cxa_throw" || name == "__cxa_allocate_exception") image_.defines_exceptions = true;
     if (name == "malloc" || name == "_Znwm" || name == "_Znam") image_.defines_allocator = name;
+    if (name == "atexit") image_.registers_exit = true;
   }
 
   // A version script hides a private libstdc++ from .dynsym; only the full table, if it was not stripped, still shows

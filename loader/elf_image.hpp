@@ -39,6 +39,7 @@ struct elf_image {
   std::vector<elf_symbol> symbols;     ///< of .dynsym, without the null symbol
   bool defines_exceptions = false;     ///< an own copy of __cxa_throw, hidden or not
   std::string_view defines_allocator;  ///< "malloc" or another such function, hidden or not; empty: none
+  bool registers_exit = false;         ///< atexit, which glibc links into each library that uses it
   bool text_relocations = false;
   bool executable_stack = false;
   bool writable_code = false;

@@ -8,36 +8,42 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <link.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <unordered_set>
 #include <utility>
 #include <vector>
-
-#include <glob.h>
 
 namespace molt::loader {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::size_t libraries_max = 1000;  // of one closure
-constexpr int configuration_depth_max = 8;   // of includes in ld.so.conf
+constexpr std::size_t libraries_max = 1000;      // of one closure
+constexpr std::size_t libraries_kept_max = 500;  // with their names, for the next plugin
+constexpr int configuration_depth_max = 8;       // of includes in ld.so.conf
 
 /// What a library of the system offers.
 struct host_library {
-  std::unordered_set<std::string> names;
+  std::string text;                     ///< of all names
+  std::vector<std::string_view> names;  ///< sorted
   std::vector<std::string> versions;
   std::vector<std::string> needed;
+
+  [[nodiscard]] bool defines(std::string_view name) const {
+    return std::binary_search(names.begin(), names.end(), name);
+  }
 };
 using library_pointer = std::shared_ptr<const host_library>;
 
@@ -50,8 +56,16 @@ library_pointer read_library(const fs::path& path, const unique_fd& file, std::s
   const auto image = elf_image::parse(path, bytes);
   if (!image || image->machine != host_machine()) return nullptr;
   auto made = std::make_shared<host_library>();
+  std::size_t size_of_all = 0;
   for (const auto& symbol : image->symbols)
-    if (symbol.exported) made->names.emplace(symbol.name);
+    if (symbol.exported) size_of_all += symbol.name.size();
+  made->text.reserve(size_of_all);  // the names point into it
+  for (const auto& symbol : image->symbols) {
+    if (!symbol.exported) continue;
+    made->text += symbol.name;
+    made->names.push_back(std::string_view{made->text}.substr(made->text.size() - symbol.name.size()));
+  }
+  std::sort(made->names.begin(), made->names.end());
   for (const auto version : elf_survey::make(bytes).versions) made->versions.emplace_back(version);
   made->needed.assign(image->needed.begin(), image->needed.end());
   return made;
@@ -77,6 +91,7 @@ library_pointer library_at(const fs::path& path) {
       found->second.size == now.st_size && found->second.changed.tv_sec == now.st_mtim.tv_sec &&
       found->second.changed.tv_nsec == now.st_mtim.tv_nsec)
     return found->second.library;
+  if (all.size() >= libraries_kept_max) all.clear();
   auto library = read_library(path, file, static_cast<std::size_t>(now.st_size));
   all.insert_or_assign(path, known{now.st_dev, now.st_ino, now.st_size, now.st_mtim, library});
   return library;
@@ -216,6 +231,8 @@ class answerer {
       for (const auto& next : library->needed) waiting.push_back(next);
       libraries_.emplace(waiting[i], std::move(library));
     }
+    for (const auto& file : host_.loaded())
+      if (auto library = library_at(file)) loaded_.push_back(std::move(library));
   }
 
   void complain_of(const std::string& library) {
@@ -249,16 +266,14 @@ class answerer {
   [[nodiscard]] bool is_defined(const std::string& name) const {
     if (question_.defined_beside.contains(name)) return true;
     for (const auto& [_, library] : libraries_)
-      if (library->names.contains(name)) return true;
-    return std::any_of(host_.loaded().begin(), host_.loaded().end(), [&](const fs::path& file) {
-      const auto library = library_at(file);
-      return library != nullptr && library->names.contains(name);
-    });
+      if (library->defines(name)) return true;
+    return std::any_of(loaded_.begin(), loaded_.end(), [&](const auto& library) { return library->defines(name); });
   }
 
   host_question& question_;
   host host_;
   std::map<std::string, library_pointer, std::less<>> libraries_;
+  std::vector<library_pointer> loaded_;  // of this process
   bool unknown_ = false;
 };
 

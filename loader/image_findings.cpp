@@ -187,6 +187,7 @@ class judge {
           "closed, so there it stays mapped");
     if (image_.static_tls)
       add(finding_kind::static_tls, "needs static thread-local storage, of which a process has little");
+    if (image_.registers_exit) add(finding_kind::exit_handler, std::string{at_exit} + " (atexit)", "atexit");
     if (carries_runtime()) add(finding_kind::private_runtime, "carries its own C++ runtime");
     if (!image_.defines_allocator.empty())
       add(finding_kind::other_allocator,

@@ -1,6 +1,6 @@
 // One table of a manifest, read key by key, with errors that name file, line, table and key.
 //
-// Private to releases/manifest.cpp. Every getter remembers the first error and then does nothing more, so that reading
+// Private to releases/. Every getter remembers the first error and then does nothing more, so that reading
 // a table is a list of getters and one check at its end.
 #pragma once
 

@@ -1,4 +1,5 @@
 // What installing knows of a release's plugins without running their code.
+#include "loader/foreign_file.hpp"
 #include "loader/inspection.hpp"
 #include "loader/plugin_advice.hpp"
 #include "plugin/abi.h"
@@ -23,7 +24,7 @@ using known_types = std::map<std::string, known_type, std::less<>>;
 }
 
 result<void> check_plugin(const std::filesystem::path& folder, const plugin_entry& entry, known_types& types) {
-  MOLT_TRY(const auto found, loader::inspect(folder / entry.file));
+  MOLT_TRY(const auto found, loader::inspect_foreign(folder / entry.file));
   MOLT_CHECK(loader::require_replaceable(found));
   const auto& plugin = found.plugin;
   if (plugin.name != entry.name || plugin.version != entry.version)
@@ -78,7 +79,7 @@ result<void> check_versions(const std::filesystem::path& folder, const manifest&
                             const std::filesystem::path& installed) {
   std::vector<loader::inspection> own;
   for (const auto& entry : release.plugins) {
-    MOLT_TRY(auto found, loader::inspect(folder / entry.file));
+    MOLT_TRY(auto found, loader::inspect_foreign(folder / entry.file));
     own.push_back(std::move(found));
   }
   std::error_code failed;

@@ -1,6 +1,6 @@
 #include "releases/release_gate.hpp"
 
-#include "loader/inspection.hpp"
+#include "loader/foreign_file.hpp"
 #include "releases/package.hpp"
 #include "upgrade/plan.hpp"
 
@@ -22,7 +22,7 @@ result<described_release> describe_folder(const fs::path& folder) {
   described_release made;
   MOLT_TRY(made.release, read_manifest(folder));
   for (const auto& entry : made.release.plugins) {
-    MOLT_TRY(auto found, loader::inspect(folder / entry.file));
+    MOLT_TRY(auto found, loader::inspect_foreign(folder / entry.file));
     made.plugins.push_back(std::move(found.plugin));
   }
   return made;

@@ -1,6 +1,8 @@
 // The commands of `molt`: each prints and returns its exit code. tools/molt.cpp makes them from the command line.
 #pragma once
 
+#include "base/result.hpp"
+#include "plugin/description.hpp"
 #include "tools/cli_terminal.hpp"
 
 #include <boost/json/fwd.hpp>
@@ -16,14 +18,25 @@ namespace molt::cli {
 
 using key_values = std::vector<std::string>;  ///< each "key=value"
 
-// -- Local: no daemon is asked (cli_files.cpp)
-int inspect(const settings&, const std::string& file);
+// -- Local: no daemon is asked (cli_inspect.cpp, cli_files.cpp)
+struct inspect_request {
+  std::vector<std::string> files;
+  bool sarif = false;   ///< on stdout, instead of anything else
+  bool quiet = false;   ///< nothing on stdout
+  std::string policy;   ///< a file; empty: nothing is allowed
+  std::string fail_on;  ///< "warn" or "note": such findings are failures too
+};
+int inspect(const settings&, const inspect_request&);
+/// The plugins of a release's folder against a policy. Errors: refused, naming the findings; those of reading.
+[[nodiscard]] result<void> check_policy(const std::string& folder, const std::string& policy_file,
+                                        const std::string& fail_on);
+[[nodiscard]] boost::json::object plugin_json(const plugin_description&);
 int diff(const settings&, const std::string& older, const std::string& newer, bool one_way);
 /// Silent but for a person at a terminal if `newer` can replace each of the others; otherwise why it cannot.
 int gate(const settings&, const std::string& newer, const std::vector<std::string>& replaced, bool one_way);
-/// `replaced`: packages or folders that the release must be able to follow.
+/// `replaced`: packages or folders that the release must be able to follow. Of the request: policy and fail_on.
 int pack(const settings&, const std::string& folder, const std::string& output,
-         const std::vector<std::string>& replaced);
+         const std::vector<std::string>& replaced, const inspect_request&);
 
 // -- Release handling, by moltd (cli_releases.cpp)
 int install(const settings&, const std::string& path);

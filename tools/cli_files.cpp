@@ -1,4 +1,5 @@
-// inspect, diff, pack: read and write files; no daemon is asked and no plugin's code is run.
+// diff, gate, pack: read and write files; no daemon is asked and no plugin's code is run.
+#include "loader/foreign_file.hpp"
 #include "loader/inspection.hpp"
 #include "loader/plugin_report.hpp"
 #include "node/api_error.hpp"
@@ -63,56 +64,6 @@ json::array edges_json(const plugin_description& plugin, const std::vector<edge_
   return out;
 }
 
-json::object plugin_json(const plugin_description& plugin) {
-  json::array schemas;
-  for (const auto& schema : plugin.schemas)
-    schemas.emplace_back(json::object{{"name", schema.name},
-                                      {"fingerprint", hex(schema.fingerprint)},
-                                      {"size", schema.size},
-                                      {"align", schema.align},
-                                      {"version", schema.version},
-                                      {"flags", strings(loader::schema_flag_names(schema.flags))},
-                                      {"text", schema.text}});
-  json::array types;
-  for (const auto& type : plugin.server_types) {
-    json::array messages;
-    for (const auto& handler : type.handlers) {
-      if (handler.message >= plugin.messages.size()) continue;
-      const auto& message = plugin.messages[handler.message];
-      messages.emplace_back(json::object{{"name", message.name},
-                                         {"payload", schema_name(plugin, message.payload)},
-                                         {"reply", schema_name(plugin, message.reply)}});
-    }
-    types.emplace_back(json::object{{"name", type.name},
-                                    {"kind", type.kind == MOLT_KIND_CONNECTION ? "connection" : "server"},
-                                    {"state", schema_name(plugin, type.state)},
-                                    {"messages", std::move(messages)}});
-  }
-  return {{"name", plugin.name},
-          {"version", plugin.version},
-          {"abi_version", plugin.abi_version},
-          {"toolchain", plugin.toolchain},
-          {"build", plugin.build},
-          {"server_types", std::move(types)},
-          {"schemas", std::move(schemas)},
-          {"state_edges", edges_json(plugin, plugin.state_edges)},
-          {"message_edges", edges_json(plugin, plugin.message_edges)},
-          {"reply_edges", edges_json(plugin, plugin.reply_edges)}};
-}
-
-json::object inspection_json(const loader::inspection& facts) {
-  json::array findings;
-  for (const auto& finding : facts.findings)
-    findings.emplace_back(json::object{{"code", loader::to_string(finding.kind)},
-                                       {"severity", loader::to_string(finding.level)},
-                                       {"text", finding.text},
-                                       {"hint", finding.hint}});
-  return {{"path", facts.path.string()},        {"size", facts.size},
-          {"machine", facts.machine},           {"build_id", facts.build_id},
-          {"replaceable", facts.replaceable()}, {"needed", strings(facts.needed)},
-          {"findings", std::move(findings)},    {"plugin", plugin_json(facts.plugin)}};
-}
-
 json::object coverage_json(const loader::coverage& how) {
   json::object out{{"covered", how.covered}, {"steps", strings(how.steps)}, {"losses", strings(how.losses)}};
   if (!how.to_write.empty()) out["to_write"] = how.to_write;
@@ -151,24 +102,48 @@ json::object verdict_json(const upgrade::gate_verdict& verdict) {
 
 }  // namespace
 
-// Exit 1 says that a node would refuse to load the file.
-int inspect(const settings& with, const std::string& file) {
-  const auto facts = loader::inspect(file);
-  if (!facts) return fail(with, facts.error(), file);
-  if (with.json)
-    print_json(inspection_json(*facts));
-  else
-    std::fputs(loader::describe(*facts).c_str(), stdout);
-  if (facts->replaceable()) return exit_done;
-  if (with.json) return exit_refused;  // the findings are in the answer
-  return fail(with, loader::require_replaceable(*facts).error(), file);
+json::object plugin_json(const plugin_description& plugin) {
+  json::array schemas;
+  for (const auto& schema : plugin.schemas)
+    schemas.emplace_back(json::object{{"name", schema.name},
+                                      {"fingerprint", hex(schema.fingerprint)},
+                                      {"size", schema.size},
+                                      {"align", schema.align},
+                                      {"version", schema.version},
+                                      {"flags", strings(loader::schema_flag_names(schema.flags))},
+                                      {"text", schema.text}});
+  json::array types;
+  for (const auto& type : plugin.server_types) {
+    json::array messages;
+    for (const auto& handler : type.handlers) {
+      if (handler.message >= plugin.messages.size()) continue;
+      const auto& message = plugin.messages[handler.message];
+      messages.emplace_back(json::object{{"name", message.name},
+                                         {"payload", schema_name(plugin, message.payload)},
+                                         {"reply", schema_name(plugin, message.reply)}});
+    }
+    types.emplace_back(json::object{{"name", type.name},
+                                    {"kind", type.kind == MOLT_KIND_CONNECTION ? "connection" : "server"},
+                                    {"state", schema_name(plugin, type.state)},
+                                    {"messages", std::move(messages)}});
+  }
+  return {{"name", plugin.name},
+          {"version", plugin.version},
+          {"abi_version", plugin.abi_version},
+          {"toolchain", plugin.toolchain},
+          {"build", plugin.build},
+          {"server_types", std::move(types)},
+          {"schemas", std::move(schemas)},
+          {"state_edges", edges_json(plugin, plugin.state_edges)},
+          {"message_edges", edges_json(plugin, plugin.message_edges)},
+          {"reply_edges", edges_json(plugin, plugin.reply_edges)}};
 }
 
 // Exit 1 says that an upgrade from one to the other would be refused.
 int diff(const settings& with, const std::string& older, const std::string& newer, bool one_way) {
-  const auto before = loader::inspect(older);
+  const auto before = loader::inspect_foreign(older);
   if (!before) return fail(with, before.error(), older);
-  const auto after = loader::inspect(newer);
+  const auto after = loader::inspect_foreign(newer);
   if (!after) return fail(with, after.error(), newer);
   const auto verdict = upgrade::check_replacement(before->plugin, after->plugin, one_way);
   if (with.json) {
@@ -185,13 +160,13 @@ int diff(const settings& with, const std::string& older, const std::string& newe
 }
 
 int gate(const settings& with, const std::string& newer, const std::vector<std::string>& replaced, bool one_way) {
-  const auto after = loader::inspect(newer);
+  const auto after = loader::inspect_foreign(newer);
   if (!after) return fail(with, after.error(), newer);
   if (const auto sound = loader::require_replaceable(*after); !sound) return fail(with, sound.error(), newer);
   json::array verdicts;
   bool all = true;
   for (const auto& older : replaced) {
-    const auto before = loader::inspect(older);
+    const auto before = loader::inspect_foreign(older);
     if (!before) return fail(with, before.error(), older);
     const auto verdict = upgrade::check_replacement(before->plugin, after->plugin, one_way);
     all = all && verdict.passed();
@@ -206,7 +181,10 @@ int gate(const settings& with, const std::string& newer, const std::vector<std::
 
 // Exit 1 and no package if an upgrade from one of `replaced` would be refused.
 int pack(const settings& with, const std::string& folder, const std::string& output,
-         const std::vector<std::string>& replaced) {
+         const std::vector<std::string>& replaced, const inspect_request& findings) {
+  if (!findings.policy.empty())
+    if (const auto sound = check_policy(folder, findings.policy, findings.fail_on); !sound)
+      return fail(with, sound.error(), folder);
   const auto parent = std::filesystem::absolute(output).parent_path();
   for (const auto& older : replaced) {
     const auto verdict = releases::check_replacement(older, folder, parent);

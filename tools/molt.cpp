@@ -118,11 +118,19 @@ class command_line {
   }
 
   void add_files() {
-    auto& inspect = add("inspect", "What a plugin file says about itself, without running its code", false,
+    auto& inspect = add("inspect", "What plugin files say about themselves, without running their code", false,
                         "  molt inspect libcounter-1.0.0.so\n"
-                        "  molt inspect --json libcounter-1.0.0.so | jq .plugin.version\n");
-    inspect.add_option("FILE", first_, "A plugin (.so)")->required();
-    inspect.callback([this] { chosen_ = [this] { return molt::cli::inspect(with_, first_); }; });
+                        "  molt inspect --json libcounter-1.0.0.so | jq .plugin.version\n"
+                        "  molt inspect --sarif --fail-on warn --policy inspect.toml build/*.so >molt.sarif\n");
+    inspect.add_option("FILE", inspect_.files, "Plugins (.so)")->required();
+    inspect.add_flag("--sarif", inspect_.sarif, "The findings as SARIF 2.1.0, for code review tools, on stdout");
+    inspect.add_flag("--quiet", inspect_.quiet, "Nothing on stdout");
+    add_policy(inspect);
+    inspect.footer(
+        "Exit codes: 0 nothing as bad as --fail-on says, or all of it allowed; 1 a node would refuse a\n"
+        "            file, or such findings; 2 usage, or the policy is wrong; 3 a file or its findings\n"
+        "            could not be read. Of several files: the highest.\n");
+    inspect.callback([this] { chosen_ = [this] { return molt::cli::inspect(with_, inspect_); }; });
 
     auto& diff = add("diff", "What changed between two versions of a plugin, and whether hooks cover it", false,
                      "  molt diff libcounter-1.0.0.so libcounter-2.0.0.so\n");
@@ -147,7 +155,16 @@ class command_line {
                     "Packages or folders that may run when this release comes: no package is "
                     "made that could not follow each of them")
         ->type_name("OLD");
-    pack.callback([this] { chosen_ = [this] { return molt::cli::pack(with_, first_, second_, several_); }; });
+    add_policy(pack);
+    pack.callback([this] { chosen_ = [this] { return molt::cli::pack(with_, first_, second_, several_, inspect_); }; });
+  }
+
+  void add_policy(CLI::App& to) {
+    auto* policy = to.add_option("--policy", inspect_.policy, "Findings that are allowed, each with a reason (TOML)")
+                       ->type_name("FILE");
+    auto* level = to.add_option("--fail-on", inspect_.fail_on, "Which findings fail: refuse, warn or note")
+                      ->check(CLI::IsMember({"refuse", "warn", "note"}));
+    if (to.get_name() == "pack") level->needs(policy);
   }
 
   void add_release_store() {
@@ -413,6 +430,7 @@ class command_line {
   settings with_{std::string{molt::cli::default_socket}, false};
   std::function<int()> chosen_;
 
+  molt::cli::inspect_request inspect_;
   std::string first_;
   std::string second_;
   std::vector<std::string> several_;
