@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <seccomp.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -13,7 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
-#include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <optional>
@@ -78,12 +79,11 @@ bool filter_system_calls() {
                             SCMP_SYS(rt_sigprocmask), SCMP_SYS(getpid), SCMP_SYS(gettid)})
     all = all && ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed, 0) == 0;
   // abort() sends a signal, to itself.
-  all = all && ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-                                  SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(::getpid()))) == 0;
-  constexpr std::uint64_t executable = 4;  // PROT_EXEC
+  const scmp_arg_cmp itself{0, SCMP_CMP_EQ, static_cast<scmp_datum_t>(::getpid()), 0};
+  all = all && ::seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, &itself) == 0;
+  const scmp_arg_cmp not_code{2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0};
   for (const int allowed : {SCMP_SYS(mmap), SCMP_SYS(mprotect)})
-    all = all && ::seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed, 1,
-                                    SCMP_A2(SCMP_CMP_MASKED_EQ, executable, std::uint64_t{0})) == 0;
+    all = all && ::seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, allowed, 1, &not_code) == 0;
   all = all && ::seccomp_load(filter) == 0;
   ::seccomp_release(filter);
   return all;
