@@ -51,7 +51,7 @@ bool limit(__rlimit_resource_t which, rlim_t most) {
 }
 
 /// Bytes of address space that this process has.
-std::optional<std::size_t> address_space() {
+[[maybe_unused]] std::optional<std::size_t> address_space() {
   const unique_fd file{::open("/proc/self/statm", O_RDONLY | O_CLOEXEC)};
   std::array<char, 64> text{};
   if (!file || ::read(file.get(), text.data(), text.size() - 1) <= 0) return std::nullopt;
@@ -69,7 +69,7 @@ bool limit_resources(const confined_limits& limits) {
 }
 
 // Memory may not become code. Writing is to the one descriptor that is left.
-bool filter_system_calls() {
+[[maybe_unused]] bool filter_system_calls() {
   if constexpr (sanitized) return true;
   scmp_filter_ctx filter = ::seccomp_init(SCMP_ACT_KILL_PROCESS);
   if (filter == nullptr) return false;
