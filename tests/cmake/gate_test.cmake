@@ -1,5 +1,5 @@
 # molt_add_plugin(... REPLACES ...) with an installed molt: builds what is covered, and fails the build, with the sentence that
-# says what to write, where it is not.
+# says what to write, where it is not. POLICY: fails at a warning that the policy does not allow.
 #   cmake -D prefix=<installed molt> -D source=<tests/cmake/gate> -D work= -D cxx= [-D launcher=] -P gate_test.cmake
 cmake_minimum_required(VERSION 3.25)
 
@@ -38,3 +38,8 @@ expect_build(up_only fails "${missing}")  # again: a failed build is not taken f
 expect_build(same_version fails "the state of shop.server changed but the version is still 1.0.0: raise it")
 configure(ON)
 expect_build(up_only builds)
+expect_build(opens fails "loads further code (imports dlopen) (loads_code)")
+expect_build(opens_allowed builds)
+if(NOT cxx MATCHES "clang")
+  expect_build(threads fails "plugins own no threads")
+endif()

@@ -196,7 +196,7 @@ TEST(foreign_file, survives_an_answer_cut_or_changed_anywhere) {
   }
 }
 
-// Under a sanitizer every tenth, and on a machine that has other things to do too, after half a minute.
+// Under a sanitizer some of them; on a machine that has other things to do, every tenth after half a minute.
 TEST(foreign_file, reads_every_library_of_this_machine) {
   std::set<std::filesystem::path> seen;
   std::size_t read = 0;
@@ -215,7 +215,7 @@ TEST(foreign_file, reads_every_library_of_this_machine) {
         continue;
       if (!seen.insert(std::filesystem::canonical(at->path(), none)).second) continue;
       const bool hurry = sanitized || std::chrono::steady_clock::now() - began > std::chrono::seconds{30};
-      if (hurry && number++ % 10 != 0) continue;
+      if (hurry && number++ % (sanitized ? 40 : 10) != 0) continue;
       const auto found = inspect_foreign(at->path());
       // A text that is named so, a 32-bit library or a program is no shared object; what is one must make sense.
       if (!found) {
@@ -226,7 +226,7 @@ TEST(foreign_file, reads_every_library_of_this_machine) {
       EXPECT_FALSE(found->replaceable()) << at->path();
     }
   }
-  EXPECT_GT(read, sanitized ? 10U : 100U);
+  EXPECT_GT(read, sanitized ? 5U : 100U);
 }
 
 TEST(finding_rules, are_all_in_the_reference) {
