@@ -33,6 +33,20 @@ struct route {
   bool down;
 };
 
+bool has_evolving(const schema_node& node) {
+  const auto inside = [](const auto& all, const auto& node_of) {
+    return std::any_of(all.begin(), all.end(), [&](const auto& each) { return has_evolving(node_of(each)); });
+  };
+  return (node.what == schema_node::kind::container && node.name.starts_with("evolving_")) ||
+         inside(node.arguments, [](const auto& each) -> const schema_node& { return each; }) ||
+         inside(node.members, [](const auto& each) -> const schema_node& { return each.type; });
+}
+
+bool has_evolving(const std::string& text) {
+  const auto tree = parse_schema_text(text);
+  return tree && has_evolving(*tree);
+}
+
 // The shortest way over the newer plugin's edges, by fingerprint. upgrade/ decides; this only shows.
 coverage find_coverage(const route& along, const schema_description& from, const schema_description& to) {
   coverage found;
@@ -62,7 +76,11 @@ coverage find_coverage(const route& along, const schema_description& from, const
   found.covered = true;
   for (const auto* edge = reached[to.fingerprint]; edge != nullptr;
        edge = reached[plugin.schemas[edge->from].fingerprint]) {
-    found.steps.insert(found.steps.begin(), plugin.schemas[edge->from].name + " -> " + plugin.schemas[edge->to].name);
+    const auto& taken = plugin.schemas[edge->from];
+    const auto& made = plugin.schemas[edge->to];
+    found.steps.insert(found.steps.begin(), taken.name + " -> " + made.name);
+    found.hooks.insert(found.hooks.begin(), {taken.name, made.name, std::string{hook_kind(edge->flags)},
+                                             has_evolving(along.down ? taken.text : made.text)});
     if (!edge->loss.empty()) found.losses.insert(found.losses.begin(), edge->loss);
   }
   return found;
@@ -172,7 +190,15 @@ class comparison {
 std::string describe_coverage(std::string_view direction, const coverage& way) {
   std::string out = "    " + std::string{direction} + ": ";
   if (!way.covered) return out + "no hook leads there" + (way.to_write.empty() ? "" : ": " + way.to_write) + '\n';
-  out += way.steps.empty() ? "nothing to do" : joined(way.steps, ", then ");
+  std::vector<std::string> steps;
+  for (const auto& hook : way.hooks) {
+    const std::string uses = hook.kind == "pure"     ? "pure"
+                             : hook.kind == "others" ? "with other servers"
+                                                     : "with context";
+    steps.push_back(hook.from + " -> " + hook.to + " (" + uses + (hook.evolves ? ", evolving)" : ")"));
+  }
+  if (steps.empty()) steps = way.steps;
+  out += steps.empty() ? "nothing to do" : joined(steps, ", then ");
   if (!way.losses.empty()) out += "; loses " + joined(way.losses, ", ");
   return out + '\n';
 }
@@ -287,6 +313,11 @@ std::vector<std::string> schema_flag_names(std::uint32_t flags) {
   if ((flags & MOLT_SCHEMA_READS_OLDER) != 0) names.emplace_back("reads_older");
   if ((flags & MOLT_SCHEMA_TRANSPARENT) != 0) names.emplace_back("transparent");
   return names;
+}
+
+std::string_view hook_kind(std::uint32_t flags) noexcept {
+  if ((flags & MOLT_EDGE_OTHERS) != 0) return "others";
+  return (flags & MOLT_EDGE_CONTEXT) != 0 ? "context" : "pure";
 }
 
 std::vector<std::string> edge_flag_names(std::uint32_t flags) {

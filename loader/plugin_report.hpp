@@ -4,17 +4,28 @@
 #include "loader/inspection.hpp"
 #include "plugin/description.hpp"
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace molt::loader {
 
+/// A hook on the way of a change, and what it uses beside what it converts.
+struct covering_hook {
+  std::string from;  ///< "v1::state"
+  std::string to;
+  std::string kind;      ///< as hook_kind says
+  bool evolves = false;  ///< it hands an evolving container over, whose entries are converted later, or before
+};
+
 /// How far a change is provided for, in one direction.
 struct coverage {
   bool covered = false;
-  std::vector<std::string> steps;   ///< "v1::state -> state"; empty if nothing has to be done
-  std::vector<std::string> losses;  ///< the names an operator must accept
-  std::string to_write;             ///< if not covered: "write static state code_change(v1::state&&) in ..."
+  std::vector<std::string> steps;    ///< "v1::state -> state"; empty if nothing has to be done
+  std::vector<covering_hook> hooks;  ///< the same steps, but for the reading of an older archive
+  std::vector<std::string> losses;   ///< the names an operator must accept
+  std::string to_write;              ///< if not covered: "write static state code_change(v1::state&&) in ..."
 };
 
 /// What happened to a state or message of one server type. `lines` are the differences in words.
@@ -51,5 +62,8 @@ struct plugin_difference {
 /// Facts of a description in words, for JSON and text alike.
 [[nodiscard]] std::vector<std::string> schema_flag_names(std::uint32_t flags);
 [[nodiscard]] std::vector<std::string> edge_flag_names(std::uint32_t flags);
+/// What a hook uses beside its input, by its flags: "pure" nothing; "context" the server's name and configuration,
+/// time, several threads; "others" the states of other servers too.
+[[nodiscard]] std::string_view hook_kind(std::uint32_t flags) noexcept;
 
 }  // namespace molt::loader

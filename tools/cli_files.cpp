@@ -65,7 +65,13 @@ json::array edges_json(const plugin_description& plugin, const std::vector<edge_
 }
 
 json::object coverage_json(const loader::coverage& how) {
-  json::object out{{"covered", how.covered}, {"steps", strings(how.steps)}, {"losses", strings(how.losses)}};
+  json::array hooks;
+  for (const auto& hook : how.hooks)
+    hooks.push_back({{"from", hook.from}, {"to", hook.to}, {"kind", hook.kind}, {"evolves", hook.evolves}});
+  json::object out{{"covered", how.covered},
+                   {"steps", strings(how.steps)},
+                   {"hooks", std::move(hooks)},
+                   {"losses", strings(how.losses)}};
   if (!how.to_write.empty()) out["to_write"] = how.to_write;
   return out;
 }

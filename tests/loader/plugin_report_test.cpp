@@ -43,8 +43,28 @@ TEST(plugin_report, compares_two_versions_and_shows_the_hooks_between) {
   EXPECT_TRUE(found.covered());
   const std::string text = describe(found);
   EXPECT_THAT(text, HasSubstr("counter 1.0.0 -> counter 2.0.0\n"));
-  EXPECT_THAT(text, HasSubstr("    up: counter::v1::state -> counter::state\n"));
-  EXPECT_THAT(text, HasSubstr("    down: counter::state -> counter::v1::state; loses hits\n"));
+  EXPECT_THAT(text, HasSubstr("    up: counter::v1::state -> counter::state (pure)\n"));
+  EXPECT_THAT(text, HasSubstr("    down: counter::state -> counter::v1::state (pure); loses hits\n"));
+}
+
+TEST(plugin_report, says_what_the_hooks_use_beside_the_state) {
+  const auto older = plugin("hand_counter_1");
+  auto newer = plugin("hand_counter_2");
+  auto& up = newer.state_edges.at(0);
+  ASSERT_EQ(up.flags & MOLT_EDGE_DOWN, 0U);
+  up.flags |= MOLT_EDGE_CONTEXT;
+  EXPECT_THAT(describe(compare(older, newer)), HasSubstr("up: counter::v1::state -> counter::state (with context)\n"));
+  up.flags |= MOLT_EDGE_OTHERS;
+  newer.schemas[up.to].text = "struct(64,8){live:evolving_map<steady_map<u64,i64>,unordered_map<u64,i32>>@0}";
+  const auto found = compare(older, newer);
+  ASSERT_EQ(found.changes.size(), 1U);
+  ASSERT_EQ(found.changes[0].up.hooks.size(), 1U);
+  EXPECT_EQ(found.changes[0].up.hooks[0].kind, "others");
+  EXPECT_TRUE(found.changes[0].up.hooks[0].evolves);
+  EXPECT_EQ(found.changes[0].down.hooks[0].kind, "pure");
+  const std::string text = describe(found);
+  EXPECT_THAT(text, HasSubstr("up: counter::v1::state -> counter::state (with other servers, evolving)\n"));
+  EXPECT_THAT(text, HasSubstr("down: counter::state -> counter::v1::state (pure, evolving); loses hits\n"));
 }
 
 TEST(plugin_report, shows_a_change_that_no_hook_covers) {
