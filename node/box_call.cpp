@@ -11,8 +11,8 @@
 //   (reply unshowable)   it was handled                                                        5
 #include "node/box_parts.hpp"
 #include "node/json_codec.hpp"
-#include "plugin/storage.hpp"
 #include "state_migration/archive_buffer.hpp"
+#include "state_migration/owned_object.hpp"
 
 #include <boost/json.hpp>
 
@@ -26,25 +26,6 @@ constexpr std::size_t reply_size_max = std::size_t{64} << 20U;  // as a request'
 constexpr std::chrono::milliseconds end_patience{200};          // a server that failed ends at once
 constexpr std::chrono::milliseconds restart_patience{1000};     // and its supervisor starts it in as long as init takes
 constexpr std::chrono::milliseconds look_again{1};
-
-/// An object of a schema in memory of its own.
-class object_of {
- public:
-  explicit object_of(const molt_schema& schema) : schema_{schema}, storage_{allocate_storage(schema)} {}
-  object_of(const object_of&) = delete;
-  object_of& operator=(const object_of&) = delete;
-  ~object_of() {
-    if (made_) schema_.destroy(storage_);
-    free_storage(schema_, storage_);
-  }
-  [[nodiscard]] void* storage() const noexcept { return storage_; }
-  void made() noexcept { made_ = true; }
-
- private:
-  const molt_schema& schema_;
-  void* storage_;
-  bool made_ = false;
-};
 
 std::string text_of(const molt_text& text) { return {text.data, std::min<std::size_t>(text.size, MOLT_TEXT_CAPACITY)}; }
 
@@ -90,7 +71,7 @@ result<std::string> box::implementation::call(const json_call& asked) {
     MOLT_TRY(given, json_from_words(*message.payload, given.get_object(), "payload"));
   }
   MOLT_TRY(const std::string archive, archive_from_json(*message.payload, given, "payload"));
-  object_of payload{*message.payload};
+  migration::owned_object payload{*message.payload};
   molt_text why{};
   const int loaded = migration::load_all(*message.payload, archive, payload.storage(), why);
   if (loaded != MOLT_OK) return error{reason::invalid_argument, "payload: " + text_of(why)};
@@ -101,7 +82,7 @@ result<std::string> box::implementation::call(const json_call& asked) {
     if (status != MOLT_OK) return call_error(status, asked, *handler, to, {});
     return std::string{"null"};
   }
-  object_of reply{*message.reply};
+  migration::owned_object reply{*message.reply};
   const int status = runtime_->call(to, message, payload.storage(), reply.storage(), asked.timeout);
   if (status != MOLT_OK) return call_error(status, asked, *handler, to, std::string{servers::runtime::call_failure()});
   reply.made();

@@ -3,6 +3,7 @@
 #include "plugin/storage.hpp"
 #include "server/message_route.hpp"
 #include "state_migration/archive_difference.hpp"
+#include "state_migration/owned_object.hpp"
 #include "upgrade/message_ways.hpp"
 
 #include <algorithm>
@@ -13,28 +14,12 @@
 namespace molt::upgrade {
 namespace {
 
+using object = migration::owned_object;
+
+/// Beyond any that the runtime gives: a state may hold such.
+constexpr std::uint64_t first_token = std::uint64_t{1} << 63U;
+
 std::string said(const molt_text& text) { return {text.data, std::min(text.size, MOLT_TEXT_CAPACITY)}; }
-
-/// An object of the schema, destroyed with this if it was made.
-class object {
- public:
-  explicit object(const molt_schema& schema) : schema_{schema}, storage_{allocate_storage(schema)} {
-    if (storage_ == nullptr) throw std::bad_alloc{};
-  }
-  object(const object&) = delete;
-  object& operator=(const object&) = delete;
-  ~object() {
-    if (made_) schema_.destroy(storage_);
-    free_storage(schema_, storage_);
-  }
-  [[nodiscard]] void* storage() const noexcept { return storage_; }
-  void made() noexcept { made_ = true; }
-
- private:
-  const molt_schema& schema_;
-  void* storage_;
-  bool made_ = false;
-};
 
 bool load(object& to, const molt_schema& schema, std::string_view archive, std::string& why) {
   molt_text text;
@@ -85,11 +70,9 @@ struct replayer::host : molt_host {
     send_after = [](molt_context*, molt_ref, std::int64_t, const molt_message*, void*) -> std::uint64_t { return 1; };
     send_every = [](molt_context*, molt_ref, std::int64_t, const molt_message*, void*) -> std::uint64_t { return 1; };
     cancel = [](molt_context*, std::uint64_t) -> int { return 1; };
-    defer = [](molt_context*) -> std::uint64_t { return 1; };
+    defer = [](molt_context* c) -> std::uint64_t { return of(c).defer(); };
     reply = [](molt_context* c, std::uint64_t token, const molt_schema* schema, void* value) -> int {
-      if (token != 1) return MOLT_NOT_FOUND;  // of a call from before
-      of(c).keep_reply(*schema, value);
-      return MOLT_OK;
+      return of(c).reply(token, *schema, value);
     };
     write = [](molt_context* c, const char* data, std::size_t bytes) -> int {
       try {
@@ -137,21 +120,44 @@ replayer::~replayer() {
   if (state_ != nullptr) destroy_and_free(*type_.abi().state, state_);
 }
 
-void replayer::keep_reply(const molt_schema& schema, const void* value) {
+void replayer::keep_reply(const molt_message& to, const molt_schema& schema, const void* value) {
   migration::archive_buffer bytes;
   molt_text text;
   text.size = 0;
-  if (bytes.save(schema, value, text) == MOLT_OK) {
-    now_.reply = &schema;
-    now_.answer = bytes.bytes();
-  } else {
+  if (bytes.save(schema, value, text) == MOLT_OK)
+    now_.answers.push_back({&to, &schema, std::string{bytes.bytes()}});
+  else
     now_.text = "its reply cannot be written: " + said(text);
+}
+
+/// The same token for one message, however often it is asked for.
+std::uint64_t replayer::defer() {
+  if (handling_ == nullptr || handling_->reply == nullptr) return 0;
+  try {
+    if (!defers_) owed_.push_back(handling_);
+    defers_ = true;
+    return first_token + owed_.size() - 1;
+  } catch (const std::bad_alloc&) {
+    return 0;
+  }
+}
+
+int replayer::reply(std::uint64_t token, const molt_schema& schema, const void* value) {
+  if (token < first_token || token - first_token >= owed_.size()) return MOLT_NOT_FOUND;  // of a call from before
+  const auto* const to = std::exchange(owed_[token - first_token], nullptr);
+  if (to == nullptr) return MOLT_NOT_FOUND;
+  try {
+    keep_reply(*to, schema, value);
+    return MOLT_OK;
+  } catch (const std::bad_alloc&) {
+    return MOLT_OVERLOADED;
   }
 }
 
 void replayer::run(const molt_handler& handler, void* payload) {
   now_.handled = true;
-  now_.message = handler.message;
+  handling_ = handler.message;
+  defers_ = false;
   const host offered{*this};
   molt_context context{&offered, self_};
   molt_text text;
@@ -164,7 +170,7 @@ void replayer::run(const molt_handler& handler, void* payload) {
     now_.status = handler.handle(&context, state_, payload, reply.storage(), &text);
     if (now_.status == MOLT_OK) {
       reply.made();
-      keep_reply(*handler.message->reply, reply.storage());
+      keep_reply(*handler.message, *handler.message->reply, reply.storage());
     }
   }
   if (now_.status != MOLT_OK) now_.text = said(text);
@@ -173,6 +179,7 @@ void replayer::run(const molt_handler& handler, void* payload) {
 replayed replayer::handle_data(const servers::recorded_message& message) {
   if (type_.abi().handle_data == nullptr) return {};
   now_.handled = true;
+  handling_ = nullptr;
   const host offered{*this};
   molt_context context{&offered, self_};
   molt_text text;
@@ -236,23 +243,23 @@ replayed replayer::handle(const servers::recorded_message& message, const server
   return std::move(now_);
 }
 
-std::string difference_of(const replayed& before, const replayed& after, const servers::server_type& later) {
-  if (!after.handled) return "the next version does not handle it: " + after.text;
-  if (before.status != after.status || before.text != after.text)
-    return shown_status(before) == shown_status(after) ? "" : shown_status(before) + "; now it " + shown_status(after);
-  if (before.written != after.written) return "its output differs";
-  if (before.reply == nullptr || after.reply == nullptr)
-    return before.reply == after.reply ? "" : "only one of the versions answers at once";
+namespace {
+
+using answer = replayed::answer;
+
+/// What the later version answers, as a caller of the older one gets it, is compared with what that one answered.
+std::string difference_of(const answer& before, const answer& after, const servers::server_type& later) {
+  if (std::string_view{before.to->name} != after.to->name)
+    return std::string{"it answered "} + before.to->name + " first; now it answers " + after.to->name;
   if (before.reply->fingerprint == after.reply->fingerprint)
-    return migration::compare_archives(*before.reply, before.answer, after.answer).text;
-  servers::message_route route;  // to a caller of the older version
-  if (before.message == nullptr ||
-      !detail::find_message_ways({{&later}, migration::direction::up}, *before.message, after.reply, route))
+    return migration::compare_archives(*before.reply, before.archive, after.archive).text;
+  servers::message_route route;
+  if (!detail::find_message_ways({{&later}, migration::direction::up}, *before.to, after.reply, route))
     return "its reply is of another type, and no hook leads to the older one";
   std::string why;
   object newer{*after.reply};
   object older{*before.reply};
-  if (!load(newer, *after.reply, after.answer, why)) return why;
+  if (!load(newer, *after.reply, after.archive, why)) return why;
   route.reply.from_version = std::string{later.version()};
   molt_text text;
   text.size = 0;
@@ -261,7 +268,22 @@ std::string difference_of(const replayed& before, const replayed& after, const s
   older.made();
   migration::archive_buffer bytes;
   if (bytes.save(*before.reply, older.storage(), text) != MOLT_OK) return "its converted reply cannot be written";
-  return migration::compare_archives(*before.reply, before.answer, bytes.bytes()).text;
+  return migration::compare_archives(*before.reply, before.archive, bytes.bytes()).text;
+}
+
+}  // namespace
+
+std::string difference_of(const replayed& before, const replayed& after, const servers::server_type& later) {
+  if (!after.handled) return "the next version does not handle it: " + after.text;
+  if (before.status != after.status || before.text != after.text)
+    return shown_status(before) == shown_status(after) ? "" : shown_status(before) + "; now it " + shown_status(after);
+  if (before.written != after.written) return "its output differs";
+  if (before.answers.size() != after.answers.size())
+    return "it gave " + std::to_string(before.answers.size()) + " replies; now it gives " +
+           std::to_string(after.answers.size());
+  for (std::size_t n = 0; n < before.answers.size(); ++n)
+    if (auto text = difference_of(before.answers[n], after.answers[n], later); !text.empty()) return text;
+  return {};
 }
 
 }  // namespace molt::upgrade

@@ -9,7 +9,8 @@
 //   start, start_child                               refused
 //   lookup                                           0: nobody has a name
 //   clocks                                           the time at which the message was handled
-//   a deferred reply, while the message is handled   is its reply
+//   a deferred reply, at once or in a later message  is a reply to the message that was deferred; one that a call from
+//                                                    before the first message waits for: not_found
 //   write                                            is kept, to be compared
 //
 // Threading: one thread, the copy's.
@@ -23,6 +24,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace molt::upgrade {
 
@@ -30,11 +32,14 @@ namespace molt::upgrade {
 struct replayed {
   bool handled = false;  ///< false: no handler takes it, or its payload is not there; `text` says why
   int status = MOLT_OK;
-  std::string text;                       ///< what failed
-  const molt_message* message = nullptr;  ///< as it was handled
-  const molt_schema* reply = nullptr;     ///< null: a cast, or a deferred reply that is outstanding
-  std::string answer;                     ///< the reply as an archive
-  std::string written;                    ///< a connection's output
+  std::string text;  ///< what failed
+  struct answer {
+    const molt_message* to = nullptr;  ///< as it was handled: this one, or one before it that deferred its reply
+    const molt_schema* reply = nullptr;
+    std::string archive;
+  };
+  std::vector<answer> answers;  ///< in the order in which they were given
+  std::string written;          ///< a connection's output
 };
 
 /// A copy of one server's state, and the code of its type.
@@ -56,13 +61,18 @@ class replayer {
   struct host;
   replayed handle_data(const servers::recorded_message&);
   void run(const molt_handler&, void* payload);
-  void keep_reply(const molt_schema&, const void* value);
+  void keep_reply(const molt_message& to, const molt_schema&, const void* value);
+  std::uint64_t defer();
+  int reply(std::uint64_t token, const molt_schema&, const void* value);
 
   const servers::server_type& type_;
   molt_ref self_;
   void* state_ = nullptr;
   std::string why_;
   replayed now_;
+  const molt_message* handling_ = nullptr;   // null: data
+  bool defers_ = false;                      // its token has been asked for, and is the last one of owed_
+  std::vector<const molt_message*> owed_{};  // by token; null: answered
   std::int64_t at_ns_ = 0;
 };
 
