@@ -18,6 +18,7 @@
 #include "server/argument_block.hpp"
 #include "server/cell.hpp"
 #include "server/deferred.hpp"
+#include "server/expected_names.hpp"
 #include "server/gate.hpp"
 #include "server/offload_pool.hpp"
 #include "server/pool.hpp"
@@ -301,6 +302,7 @@ struct engine {
   const unsigned direct_nesting_max_;  // handlers on one stack that may call directly
   servers::clock& clock_;
   registry registry_;
+  expected_names expected_names_{options_.expected_name_wait};
   gate gate_{*this};
   host_of_engine host_{};
   std::atomic<const switch_entry*> current_;

@@ -26,7 +26,11 @@ int host_call(molt_context* context, molt_ref to, const molt_message* message, v
 const molt_text* host_call_failure(molt_context*) { return &this_thread().scratch; }
 
 molt_ref host_lookup(molt_context* context, const char* name, std::size_t size) {
-  return owner(context).registry_.lookup({name, size});
+  engine& self = owner(context);
+  const std::string_view wanted{name, size};
+  const molt_ref found = self.registry_.lookup(wanted);
+  if (found.bits != 0 || !self.expected_names_.any()) return found;
+  return self.expected_names_.await(wanted, [&] { return self.registry_.lookup(wanted); });
 }
 
 int status_of(reason why) noexcept {

@@ -126,6 +126,7 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
     free_cell(me, held, MOLT_NO_SUCH_SERVER, "the server did not start");
     return error{reason::already_exists, "a server named " + std::string{name} + " exists"};
   }
+  if (!name.empty()) expected_names_.named();
   const molt_schema& schema = *type.abi().state;
   held.type.store(&type, std::memory_order_release);
   held.seen.store(&entry, std::memory_order_release);

@@ -99,6 +99,11 @@ std::vector<molt_ref> runtime::members(std::string_view group) const {
   }
 }
 
+runtime::name_expectation::name_expectation(runtime& of, const std::vector<std::string>& names) : owner_{*of.engine_} {
+  owner_.expected_names_.expect(names);
+}
+runtime::name_expectation::~name_expectation() { owner_.expected_names_.forget(); }
+
 molt_ref runtime::lookup(std::string_view name) const { return engine_->registry_.lookup(name); }
 
 std::shared_ptr<const server_type> runtime::type_of(molt_ref ref) const {

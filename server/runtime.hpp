@@ -94,6 +94,9 @@ struct options {
   std::size_t offload_max = 1U << 14U;    ///< jobs waiting for such a thread; further ones are overloaded
   unsigned nesting_max = 64;              ///< handlers on one stack; deeper calls go through the pool
   std::chrono::nanoseconds call_timeout = std::chrono::seconds{5};
+  /// For a server that is about to be started, by a handler that looks its name up. Shorter than call_timeout, so that
+  /// who waits in vain still answers.
+  std::chrono::nanoseconds expected_name_wait = std::chrono::seconds{1};
   servers::clock* clock = nullptr;  ///< null: the machine's; otherwise outlives the runtime
   /// Where servers' and the runtime's own log lines go (level MOLT_LOG_...; `from` names the server, empty for the
   /// runtime); empty: nowhere. Any thread, must not throw.
@@ -206,6 +209,19 @@ class runtime {
   result<void> change_config(molt_ref, const arguments& now,
                              std::chrono::nanoseconds timeout = std::chrono::seconds{5});
   [[nodiscard]] molt_ref lookup(std::string_view name) const;
+  /// As long as it lives, handlers that look up one of these names wait until a server has it
+  /// (options::expected_name_wait): for whoever is about to start such servers, on the thread that made this. One at a
+  /// time.
+  class name_expectation {
+   public:
+    name_expectation(runtime&, const std::vector<std::string>& names);
+    name_expectation(const name_expectation&) = delete;
+    name_expectation& operator=(const name_expectation&) = delete;
+    ~name_expectation();
+
+   private:
+    engine& owner_;
+  };
   /// Of a group, in no order.
   [[nodiscard]] std::vector<molt_ref> members(std::string_view group) const;
   /// The server's present type, shared; null if it is gone. Holding it keeps its image mapped.

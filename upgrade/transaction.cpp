@@ -205,11 +205,22 @@ result<report> switcher::move_to(release_content next, direction going, const se
 // ---- lazy
 
 void switcher::run_lazy(attempt& now) {
+  std::optional<name_expectation> expected;
+  expect_added(now, expected);
   make_current(now);
   phase_.store(phase::migrating, std::memory_order_release);
   runtime_.switch_to(now.image);
-  if (!begin_in(now)) return roll_back(now);
-  settle(now);
+  const bool begun = begin_in(now);
+  expected.reset();
+  begun ? settle(now) : roll_back(now);
+}
+
+/// Code of the next release runs from the switch on, and what it adds some moments later.
+void switcher::expect_added(const attempt& now, std::optional<name_expectation>& expected) {
+  if (!now.settings.switched || !now.settings.starts) return;
+  std::vector<std::string> names;
+  for (const auto& [name, type] : *now.settings.starts) names.push_back(name);
+  expected.emplace(runtime_, names);
 }
 
 /// Brings over the servers without traffic, and then the entries that nobody touches.

@@ -181,6 +181,8 @@ class switcher {
   void run_atomic(attempt&);
   [[nodiscard]] bool begin_in(attempt&);
   void settle(attempt&);
+  using name_expectation = servers::runtime::name_expectation;
+  void expect_added(const attempt&, std::optional<name_expectation>&);
   void roll_back(attempt&);
   // Hooks that use the states of other servers (transaction_others.cpp)
   using rest_guard = servers::runtime::rest_guard;

@@ -192,6 +192,8 @@ void switcher::run_atomic(attempt& now) {
   std::optional<atomic_move> all{std::in_place, runtime_,     *rest,
                                  *now.image,    now.settings, asked + now.settings.switch_timeout};
   if (*begun && all->run()) {
+    std::optional<name_expectation> expected;
+    expect_added(now, expected);
     make_current(now);
     runtime_.switch_to(now.image);
     if (now.handed != nullptr) runtime_.gives_states(now.handed);
@@ -203,8 +205,9 @@ void switcher::run_atomic(attempt& now) {
     now.report.servers_restored = restored.count;
     first.moves.clear();
     all.reset();  // the old states go while everything runs
-    if (!begin_in(now)) return roll_back(now);
-    return settle(now);
+    const bool good = begin_in(now);
+    expected.reset();
+    return good ? settle(now) : roll_back(now);
   }
   const auto how_far = now.image->adopted();
   const auto turned = clock::now();

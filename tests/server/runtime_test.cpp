@@ -1,6 +1,10 @@
+#include "server/expected_names.hpp"
 #include "tests/server/cell_servers.hpp"
 
 #include <gmock/gmock.h>
+
+#include <atomic>
+#include <future>
 
 namespace molt::servers::testing {
 namespace {
@@ -225,6 +229,32 @@ TEST(runtime, stops_everything_when_it_goes_newest_first) {
   ASSERT_EQ(events.size(), 3U);
   EXPECT_EQ(events[0].name, "c");
   EXPECT_EQ(events[2].name, "a");
+}
+
+TEST(expected_names, are_waited_for_by_others_until_they_are_there_or_not_expected_or_the_time_is_over) {
+  std::atomic<bool> there{false};
+  const auto look = [&] { return there ? molt_ref{7} : molt_ref{}; };
+  const auto looked_up_beside = [&](expected_names& names) {
+    return std::async(std::launch::async, [&] { return names.await("a", look).bits; });
+  };
+  expected_names patient{std::chrono::hours{1}};
+  patient.expect({"a"});
+  EXPECT_TRUE(patient.any());
+  EXPECT_EQ(patient.await("a", look).bits, 0U) << "who expects it is to start it";
+  EXPECT_EQ(std::async(std::launch::async, [&] { return patient.await("b", look).bits; }).get(), 0U);
+  auto found = looked_up_beside(patient);
+  there = true;
+  patient.named();
+  EXPECT_EQ(found.get(), 7U);
+  there = false;
+  auto in_vain = looked_up_beside(patient);
+  patient.forget();
+  EXPECT_EQ(in_vain.get(), 0U);
+  EXPECT_FALSE(patient.any());
+
+  expected_names hasty{std::chrono::milliseconds{1}};
+  hasty.expect({"a"});
+  EXPECT_EQ(looked_up_beside(hasty).get(), 0U);
 }
 
 TEST(runtime, shows_what_its_servers_do) {

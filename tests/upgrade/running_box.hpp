@@ -150,6 +150,7 @@ class running_box : public testing::Test {
   servers::runtime runtime_{[] {
     servers::options made;
     made.pool_threads = 2;
+    made.expected_name_wait = std::chrono::seconds{30};  // the machine may be busy
     return made;
   }()};
   std::optional<switcher> switcher_;

@@ -12,6 +12,8 @@
 #include <memory>
 #include <ostream>
 #include <stdexcept>
+#include <thread>
+#include <vector>
 
 namespace molt::upgrade {
 namespace {
@@ -141,6 +143,37 @@ TEST_F(a_site, gives_a_state_once) {
   end_metrics();
   server("site.metrics", "metrics");
   EXPECT_EQ(total("home", "metrics"), 0) << "started again it begins as any server does";
+}
+
+/// `sessions` answers with what `metrics` knows, and without it if there is no server of that name.
+TEST_F(a_site, never_misses_the_server_that_is_added) {
+  begin(site_1);
+  std::atomic<bool> over{false};
+  std::atomic<int> asked{0};
+  std::atomic<int> wrong{0};
+  std::vector<std::thread> callers;
+  for (int n = 0; n < 3; ++n)
+    callers.emplace_back([&] {
+      while (!over) {
+        if (total("home") != 3) ++wrong;
+        ++asked;
+      }
+    });
+  auto slowly = to_two();
+  slowly.switched = [start = slowly.switched]() -> result<void> {
+    std::this_thread::sleep_for(20ms);
+    return start();
+  };
+  const auto wait_for_calls = [&] {
+    for (const int before = asked; asked < before + 100;) std::this_thread::sleep_for(1ms);
+  };
+  wait_for_calls();
+  const auto done = split(site_2, slowly);
+  EXPECT_EQ(done.result, phase::done) << told(done);
+  wait_for_calls();
+  over = true;
+  for (auto& each : callers) each.join();
+  EXPECT_EQ(wrong, 0);
 }
 
 TEST_F(a_site, is_not_split_while_servers_go_on_running) {
