@@ -127,6 +127,7 @@ box_status box::implementation::status() const {
   now.phase = switcher_->now();
   now.migrated = switcher_->migrated_so_far();
   now.entries_left = switcher_->entries_left();
+  now.late_hooks = switcher_->late_hooks();
   if (const auto kept = switcher_->kept()) now.kept = kept->summary();
   const std::lock_guard lock{mutex_};
   now.current = {current_.id(), current_.folder};

@@ -73,11 +73,15 @@ struct box_status {
   std::string changing_to;                      ///< not empty while one is under way
   std::string rehearsing;                       ///< the release whose rehearsal is under way, if one is
   std::uint64_t migrated = 0;
-  std::uint64_t entries_left = 0;             ///< of evolving containers, while they are converted
-  std::optional<upgrade::kept_summary> kept;  ///< what servers were before the release, until it is committed
+  std::uint64_t entries_left = 0;              ///< of evolving containers, while they are converted
+  std::vector<upgrade::late_hook> late_hooks;  ///< that run, and are over hook_timeout
+  std::optional<upgrade::kept_summary> kept;   ///< what servers were before the release, until it is committed
   std::optional<upgrade::report> last;
   servers::statistics statistics;
 };
+
+/// What an operator can do about a hook that runs too long.
+[[nodiscard]] std::string what_to_do_about_late_hooks();
 
 /// A call as JSON carries it.
 struct json_call {

@@ -2,6 +2,8 @@
 #include "node/box_parts.hpp"
 #include "node/listening.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -266,6 +268,7 @@ result<upgrade::report> box::implementation::run(change change) {
 
     announce_connection_types(change);
     follow_switch(change);
+    tell_of_late_hooks(change);
     auto report = do_switch(change);
     // Needs attention may be on neither release wholly; then what runs decides.
     if (!report || report->result == phase::refused || report->result == phase::rolled_back ||
@@ -338,6 +341,25 @@ void box::implementation::record_as(const releases::manifest& before, const rele
     if (const auto done = runtime_->record(runs, now, patience); !done)
       options_.log(MOLT_LOG_WARNING, name + ": what is recorded of it has not changed: " + done.error().text());
   }
+}
+
+std::string what_to_do_about_late_hooks() {
+  return "nothing can interrupt a hook; when it returns, its server is put back as it was, and until then that "
+         "server's "
+         "callers wait (mode atomic: all callers). If it never returns: save what you need of the servers that still "
+         "answer (molt state get), then kill -KILL " +
+         std::to_string(::getpid()) + ": moltd starts the permanent release, whose servers begin anew";
+}
+
+/// An operator hears of a hook that runs too long while it does.
+void box::implementation::tell_of_late_hooks(change& change) {
+  change.settings.hook_is_late = [this](const upgrade::late_hook& late, bool ended) {
+    if (ended)
+      options_.log(MOLT_LOG_INFO, "a hook that was over its time has ended: " + to_text(late));
+    else
+      options_.log(MOLT_LOG_WARNING,
+                   "a hook is over its time: " + to_text(late) + "; " + what_to_do_about_late_hooks());
+  };
 }
 
 /// Added servers start with the switch, and end before it is taken back.

@@ -74,6 +74,7 @@ class box::implementation {
   void apply_listeners(change&, upgrade::report&);
   [[nodiscard]] bool leaves_with(const change&, const servers::server_info&) const;
   void follow_switch(change&);
+  void tell_of_late_hooks(change&);
   void finish_supervision(const change&, upgrade::report&);
   void remember(const change&);
   /// What of servers is recorded: those that will start, or also those that run.

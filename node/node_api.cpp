@@ -49,6 +49,19 @@ json::array objects_of(const std::vector<upgrade::server_restoration>& from) {
   return made;
 }
 
+json::array objects_of(const std::vector<upgrade::late_hook>& from) {
+  json::array made;
+  for (const auto& each : from)
+    made.push_back({{"server", as_utf8(each.server)},
+                    {"type", each.type},
+                    {"hook", as_utf8(each.hook)},
+                    {"from_version", each.from_version},
+                    {"to_version", each.to_version},
+                    {"running_ms", milliseconds(each.running)},
+                    {"hook_timeout_ms", std::chrono::duration_cast<std::chrono::milliseconds>(each.limit).count()}});
+  return made;
+}
+
 json::object object_of(const upgrade::report& report) {
   json::array types;
   for (const auto& type : report.types)
@@ -361,11 +374,14 @@ std::string to_json(const box_status& status) {
     parents.push_back({{"id", parent.id}, {"release_dir", parent.folder.string()}});
   json::value change = nullptr;
   if (!status.changing_to.empty()) {
-    change = {{"phase", upgrade::to_string(status.phase)},
-              {"from", status.current.id},
-              {"to", status.changing_to},
-              {"servers_migrated", status.migrated},
-              {"entries_left", status.entries_left}};
+    change = {
+        {"phase", upgrade::to_string(status.phase)},
+        {"from", status.current.id},
+        {"to", status.changing_to},
+        {"servers_migrated", status.migrated},
+        {"entries_left", status.entries_left},
+        {"late_hooks", objects_of(status.late_hooks)},
+        {"next_step", status.late_hooks.empty() ? json::value(nullptr) : json::value(what_to_do_about_late_hooks())}};
   } else if (status.last) {
     change = object_of(*status.last);
   }

@@ -74,7 +74,7 @@ cell* engine::find(molt_ref ref) const noexcept {
 void engine::keep(const server_type& type) {
   if (last_kept_.load(std::memory_order_acquire) == &type) return;
   std::lock_guard lock{types_mutex_};
-  types_.emplace(&type, type.shared_from_this());
+  types_.try_emplace(&type, type.shared_from_this());  // which needs no memory where it is known
   last_kept_.store(&type, std::memory_order_release);
 }
 

@@ -173,6 +173,8 @@ bool runtime::visit(const rest_guard&, molt_ref wanted, const std::function<void
 
 int runtime::fork_at_rest(const rest_guard&) { return engine_->fork_at_rest(); }
 
+void runtime::keep(const server_type& type) { engine_->keep(type); }
+
 result<void> runtime::retire(const server_type& type, std::chrono::nanoseconds timeout) {
   return engine_->retire(type, timeout.count());
 }

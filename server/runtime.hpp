@@ -266,6 +266,9 @@ class runtime {
   /// image is pending and no work of its runs in the background, then forgets it. Waiting messages and timers that the
   /// receiver's present type takes are rewritten to it. Error: busy, with what still uses it.
   result<void> retire(const server_type&, std::chrono::nanoseconds timeout);
+  /// Shares the type until it is retired, as for a server of it: resting_server::become to it needs no memory then.
+  /// Throws std::bad_alloc.
+  void keep(const server_type&);
 
   // -- Introspection
   // All of these wait for a running handler (an update point) and leave a suspended server suspended. Errors of all:

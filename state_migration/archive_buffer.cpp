@@ -58,7 +58,10 @@ int archive_buffer::grow(molt_sink* sink, std::size_t more) noexcept {
   if (needed <= capacity) return MOLT_OK;
   const std::size_t wanted = std::min(self.size_max_, std::max({needed, capacity * 2, first_capacity}));
   auto* const moved = static_cast<char*>(std::realloc(self.begin_, wanted));
-  if (moved == nullptr) return MOLT_OUT_OF_BOUNDS;
+  if (moved == nullptr) {
+    self.wants_memory_ = true;
+    return MOLT_OUT_OF_BOUNDS;
+  }
   self.begin_ = moved;
   sink->cursor = moved + used;
   sink->end = moved + wanted;
@@ -68,9 +71,12 @@ int archive_buffer::grow(molt_sink* sink, std::size_t more) noexcept {
 int archive_buffer::save(const molt_schema& schema, const void* object, molt_text& error) noexcept {
   clear();
   error.size = 0;
+  wants_memory_ = false;
   const int status = schema.save(object, &base_.sink, &error);
-  if (status == MOLT_OUT_OF_BOUNDS && error.size == 0)
-    say(error, "the archive reached its limit, or there is no memory");
+  if (status == MOLT_OUT_OF_BOUNDS && wants_memory_)
+    say(error, "there is no memory for the archive");
+  else if (status == MOLT_OUT_OF_BOUNDS && error.size == 0)
+    say(error, "the archive reached its limit");
   return status;
 }
 

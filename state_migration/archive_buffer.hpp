@@ -42,6 +42,7 @@ class archive_buffer {
   owned_sink base_;
   char* begin_ = nullptr;
   std::size_t size_max_;
+  bool wants_memory_ = false;  // grow has found none
 };
 
 /// Constructs an object from exactly these bytes; bytes left over are MOLT_BAD_ARCHIVE. On failure nothing is

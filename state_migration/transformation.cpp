@@ -87,7 +87,7 @@ transformation::transformation(const migration_path& path, void* old_state, cons
     : path_{&path}, old_{old_state} {
   MOLT_ASSERT(path.from.schema != nullptr && path.to.schema != nullptr);
   const auto begun = now(settings);
-  if (settings.begun != nullptr) *settings.begun = begun;
+  if (settings.begun != nullptr) settings.begun->store(begun, std::memory_order_relaxed);
   try {
     run(change, settings, begun);
   } catch (const std::bad_alloc&) {
@@ -163,13 +163,17 @@ bool transformation::prepare_undo(const transformation_settings& settings) {
   const bool undone_when_complete = settings.revertible || settings.self_check != nullptr;
   if (!(undone_when_complete ? path_->needs_archive_to_revert() : path_->needs_archive_to_undo())) return true;
   const auto& schema = *path_->from.schema;
-  before_ = std::make_unique<archive_buffer>(settings.archive_size_max);
-  molt_text text;
-  if (const int status = before_->save(schema, old_, text); status != MOLT_OK) {
-    fail("archive of " + path_->from.name + " before the hook", what_went_wrong(status, text), false);
-    return false;
+  before_ = settings.archive_of_old;
+  if (before_ == nullptr) {
+    const auto made = std::make_shared<archive_buffer>(settings.archive_size_max);
+    molt_text text;
+    if (const int status = made->save(schema, old_, text); status != MOLT_OK) {
+      fail("archive of " + path_->from.name + " before the hook", what_went_wrong(status, text), false);
+      return false;
+    }
+    made->shrink();  // mode atomic keeps one for each server until all have moved
+    before_ = made;
   }
-  before_->shrink();  // mode atomic keeps one for each server until all have moved
   spare_ = allocate_storage(schema);
   if (spare_ == nullptr) throw std::bad_alloc{};
   return true;

@@ -18,6 +18,7 @@
 #include "state_migration/archive_buffer.hpp"
 #include "state_migration/migration_path.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -47,7 +48,10 @@ struct transformation_settings {
   void (*begins)(const path_step*, void* with) noexcept = nullptr;
   void* begins_with = nullptr;
   /// Told when the time of hook_timeout began; null: nobody.
-  std::chrono::steady_clock::time_point* begun = nullptr;
+  std::atomic<std::chrono::steady_clock::time_point>* begun = nullptr;
+  /// The old state as somebody else has archived it just now; null: nobody has. It takes the place of the one that
+  /// would be made before a hook that may empty the old state.
+  std::shared_ptr<const archive_buffer> archive_of_old{};
 };
 
 struct step_failure {
@@ -111,8 +115,8 @@ class transformation {
   state outcome_ = state::failed;
   bool consumed_ = false;
   bool late_ = false;
-  void* spare_ = nullptr;                   // storage to restore the old state in
-  std::unique_ptr<archive_buffer> before_;  // the old state, where a hook may empty it
+  void* spare_ = nullptr;                         // storage to restore the old state in
+  std::shared_ptr<const archive_buffer> before_;  // the old state, where a hook may empty it
   step_failure failure_;
   std::chrono::nanoseconds elapsed_{0};
 };

@@ -44,6 +44,15 @@ void print_status(const json::value& body) {
     const std::string outcome = text_of(upgrade, "result");
     std::printf("upgrade    %s -> %s: %s\n", text_of(upgrade, "from").c_str(), text_of(upgrade, "to").c_str(),
                 outcome.empty() ? text_of(upgrade, "phase").c_str() : outcome.c_str());
+    const auto& late = items_of(upgrade, "late_hooks");
+    for (const auto& hook : late)
+      std::printf("%s  %s (%s): %s, %s to %s, has run for %s; hook_timeout_ms is %s\n",
+                  paint(colour::red, "late hook").c_str(), text_of(hook, "server").c_str(),
+                  text_of(hook, "type").c_str(),
+                  text_of(hook, "hook").empty() ? "archiving its state" : text_of(hook, "hook").c_str(),
+                  text_of(hook, "from_version").c_str(), text_of(hook, "to_version").c_str(),
+                  duration_text(number_of(hook, "running_ms")).c_str(), text_of(hook, "hook_timeout_ms").c_str());
+    if (!late.empty()) std::printf("           %s\n", text_of(upgrade, "next_step").c_str());
   }
   const std::string attention = text_of(body, "attention");
   if (!attention.empty()) std::printf("%s  %s\n", paint(colour::red, "attention").c_str(), attention.c_str());

@@ -56,15 +56,18 @@ const molt_change_host hook_host::functions_at_rest{
     sizeof(molt_change_host), 0, &server_name, &config, &time_left_ns, &parallel, &other, &give};
 
 hook_host::hook_host(const servers::resting_server& server, const hook_settings& settings, const char* from_version,
-                     const char* to_version, molt_arguments arguments, handed_states* others) noexcept
+                     const char* to_version, molt_arguments arguments, handed_states* others,
+                     hook_watch* watch) noexcept
     : server_{server},
       settings_{settings},
+      run_{watch, server, settings.timeout, from_version, to_version},
       others_{others},
       change_{from_version, to_version, arguments, others != nullptr ? &functions_at_rest : &functions, this} {}
 
 void hook_host::step_begins(const migration::path_step* step, void* with) noexcept {
   auto& self = *static_cast<hook_host*>(with);
   self.step_ = step;
+  self.run_.step_begins(step);
   if (self.settings_.begins != nullptr) self.settings_.begins(step, self.settings_.begins_with);
 }
 
@@ -84,7 +87,7 @@ molt_arguments hook_host::config(const molt_change* change) noexcept { return of
 std::int64_t hook_host::time_left_ns(const molt_change* change) noexcept {
   const auto& self = of(change);
   if (self.settings_.timeout.count() <= 0) return std::numeric_limits<std::int64_t>::max();
-  return (self.begun_ + self.settings_.timeout - clock::now()).count();
+  return (self.run_.begun().load(std::memory_order_relaxed) + self.settings_.timeout - clock::now()).count();
 }
 
 int hook_host::other(const molt_change* change, const char* name, const molt_schema* as, const void** state,

@@ -4,7 +4,9 @@
 #include "plugin/abi.h"
 #include "server/runtime.hpp"
 #include "state_migration/migration_path.hpp"
+#include "upgrade/hook_watch.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <string>
 
@@ -28,13 +30,14 @@ class hook_host {
  public:
   using clock = std::chrono::steady_clock;
 
+  /// `watch`: where the hooks are listed as long as this lives; null: nowhere.
   hook_host(const servers::resting_server&, const hook_settings&, const char* from_version, const char* to_version,
-            molt_arguments arguments, handed_states* others) noexcept;
+            molt_arguments arguments, handed_states* others, hook_watch* watch = nullptr) noexcept;
   hook_host(const hook_host&) = delete;
   hook_host& operator=(const hook_host&) = delete;
 
   /// To be set before the first hook runs.
-  [[nodiscard]] clock::time_point& begun() noexcept { return begun_; }
+  [[nodiscard]] std::atomic<clock::time_point>& begun() noexcept { return run_.begun(); }
   [[nodiscard]] const molt_change& change() const noexcept { return change_; }
   /// For transformation_settings::begins; `with` is the hook_host.
   static void step_begins(const migration::path_step*, void* with) noexcept;
@@ -54,7 +57,7 @@ class hook_host {
 
   const servers::resting_server& server_;
   const hook_settings& settings_;
-  clock::time_point begun_;
+  hook_watch::run run_;
   const migration::path_step* step_ = nullptr;  // null: none yet, or self_check
   handed_states* const others_;                 // null: the hook may not use them now
   molt_change change_;

@@ -58,17 +58,18 @@ result<std::optional<second>> accepted_since(std::span<const std::string> names)
   return earliest;
 }
 
-result<void> kept_states::keep(const servers::resting_server& server) {
+result<kept_states::archive> kept_states::keep(const servers::resting_server& server) {
   try {
     entry made;
     made.type = &server.type().abi();
-    made.archive = std::make_unique<migration::archive_buffer>();
+    const auto written = std::make_shared<migration::archive_buffer>();
     molt_text text;
     text.size = 0;
-    if (const int status = made.archive->save(*made.type->state, server.state(), text); status != MOLT_OK)
+    if (const int status = written->save(*made.type->state, server.state(), text); status != MOLT_OK)
       return error{status == MOLT_OUT_OF_BOUNDS ? reason::out_of_bounds : reason::hook_failed,
                    text.size != 0 ? said(text) : "no memory to keep the state"};
-    made.archive->shrink();
+    written->shrink();
+    made.archive = written;
     made.checksum = checksum_of(made.archive->bytes());
     made.at = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
     made.kept = std::chrono::steady_clock::now();
@@ -91,7 +92,7 @@ result<void> kept_states::keep(const servers::resting_server& server) {
     for (auto oldest = since_.load(); at < oldest && !since_.compare_exchange_weak(oldest, at);) {
     }
     place->second = std::move(made);
-    return ok();
+    return archive{written};
   } catch (const std::bad_alloc&) {
     return error{reason::out_of_bounds, "no memory to keep the state"};
   }
@@ -135,9 +136,11 @@ result<void*> kept_states::make(molt_ref server, const molt_server_type& as) con
   if (storage == nullptr) return error{reason::out_of_bounds, "no memory for what was kept of it"};
   molt_text text;
   text.size = 0;
-  if (migration::load_all(*as.state, kept.archive->bytes(), storage, text) == MOLT_OK) return storage;
+  const int status = migration::load_all(*as.state, kept.archive->bytes(), storage, text);
+  if (status == MOLT_OK) return storage;
   free_storage(*as.state, storage);
-  return error{reason::corrupt, "what was kept of it cannot be read" + (text.size != 0 ? ": " + said(text) : "")};
+  return error{status == MOLT_BAD_ARCHIVE ? reason::corrupt : reason::hook_failed,
+               "what was kept of it cannot be read" + (text.size != 0 ? ": " + said(text) : "")};
 }
 
 std::string_view kept_states::archive_of(molt_ref server) const noexcept {

@@ -57,9 +57,12 @@ class kept_states {
   /// Keeps at most so many bytes of archives.
   explicit kept_states(std::size_t bytes_max = migration::archive_size_max) noexcept : bytes_max_{bytes_max} {}
 
-  /// Writes down the state of a server that is held or at rest; replaces what was kept of it. Errors: hook_failed
-  /// (writing it threw), out_of_bounds (no memory, or the bound is reached).
-  [[nodiscard]] result<void> keep(const servers::resting_server&);
+  using archive = std::shared_ptr<const migration::archive_buffer>;
+
+  /// Writes down the state of a server that is held or at rest; replaces what was kept of it. Returns what it wrote.
+  /// Errors, and then what was kept of it is as before: hook_failed (writing it threw), out_of_bounds (no memory, or
+  /// the bound is reached).
+  [[nodiscard]] result<archive> keep(const servers::resting_server&);
   void forget(molt_ref) noexcept;
 
   /// When the server was that which is kept of it; nothing if that is nothing, or a state of another type than `as`.
@@ -67,7 +70,7 @@ class kept_states {
   /// For how long it has been something else.
   [[nodiscard]] std::chrono::seconds lost(molt_ref) const noexcept;
   /// Its state, made again of type `as`; the caller's to destroy and free. Errors: not_found, corrupt, out_of_bounds
-  /// (no memory).
+  /// (no memory), hook_failed (reading it threw, perhaps for want of memory).
   [[nodiscard]] result<void*> make(molt_ref, const molt_server_type& as) const;
 
   /// What is kept; empty if nothing is. Valid until that server is forgotten or kept anew.
@@ -80,7 +83,7 @@ class kept_states {
 
  private:
   struct entry {
-    std::unique_ptr<migration::archive_buffer> archive;
+    kept_states::archive archive;
     std::uint64_t checksum = 0;
     const molt_server_type* type = nullptr;
     second at{};

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstdio>
 #include <limits>
 #include <new>
 #include <optional>
@@ -188,18 +187,11 @@ class rehearser {
   void set(rehearsal_stage stage) noexcept { board_.stage = static_cast<std::uint32_t>(stage); }
 
   void begin(const servers::resting_server& server) {
-    server_ = server.name();
-    if (server_.empty()) server_ = unnamed(server);
+    server_ = shown_name(server);
     board_.server.set(server_);
     board_.type.set(server.type().name());
     board_.step.set({});
     step_ = nullptr;
-  }
-
-  static std::string unnamed(const servers::resting_server& server) {
-    char ref[20];
-    std::snprintf(ref, sizeof ref, " %llx", static_cast<unsigned long long>(server.ref().bits));
-    return std::string{server.type().name()} + ref;
   }
 
   known_type& entry_of(const servers::server_type& type) {

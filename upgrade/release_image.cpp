@@ -4,7 +4,6 @@
 #include "state_migration/migration_graph.hpp"
 
 #include <algorithm>
-#include <cstdio>
 #include <new>
 
 namespace molt::upgrade {
@@ -29,17 +28,12 @@ constexpr std::chrono::nanoseconds slice_time{4000};
 /// On the way back callers convert what they touch up again: shorter slices would never be done beside busy ones.
 constexpr std::chrono::nanoseconds slice_time_down{50'000};
 
-std::string spell(molt_ref ref) {
-  char text[20];
-  std::snprintf(text, sizeof text, "%llx", static_cast<unsigned long long>(ref.bits));
-  return text;
-}
+/// Short enough for the string itself: nothing is allocated.
+step_failure out_of_memory() noexcept { return {{}, "out of memory", false}; }
 
 server_failure describe_failure(const servers::resting_server& server, const step_failure& failure) {
-  server_failure made{server.ref(), server.name(), std::string{server.type().name()},
-                      failure.step, failure.error, failure.timed_out};
-  if (made.server.empty()) made.server = made.type + " " + spell(made.ref);
-  return made;
+  return {server.ref(), shown_name(server), std::string{server.type().name()},
+          failure.step, failure.error,      failure.timed_out};
 }
 
 }  // namespace
@@ -223,15 +217,20 @@ void release_image::adopt(servers::resting_server& server) const noexcept {
     const std::scoped_lock lock{mutex_};
     graves_.push_back(std::move(*done));
   } catch (const std::bad_alloc&) {
-    if (bound->to != &server.type()) record_failure(server, {}, failed.lost);
+    if (bound->to != &server.type()) record_failure(server, out_of_memory(), failed.lost);
   }
 }
 
-bool release_image::keep_state(const servers::resting_server& server, const binding& bound, not_moved& failed) const {
+/// Null if nothing is to be kept. False: it could not be.
+bool release_image::keep_state(const servers::resting_server& server, const binding& bound,
+                               std::shared_ptr<const migration::archive_buffer>& archive, not_moved& failed) const {
   const auto keep = settings_.keep.lock();
   if (keep == nullptr || bound.same_image || bound.path.steps.empty()) return true;
   auto kept = keep->keep(server);
-  if (!kept) failed.why = {"keeping its state", kept.error().message(), false};
+  if (kept)
+    archive = std::move(*kept);
+  else
+    failed.why = {"keeping its state", kept.error().message(), false};
   return kept.has_value();
 }
 
@@ -242,13 +241,15 @@ std::optional<migration::transformation> release_image::move_state(servers::rest
     failed.why = {"no way", bound.problem.text(), false};
     return std::nullopt;
   }
-  if (!keep_state(server, bound, failed)) return std::nullopt;
+  std::shared_ptr<const migration::archive_buffer> archive;
+  if (!keep_state(server, bound, archive, failed)) return std::nullopt;
   hook_host host{server,
                  hooks_,
                  bound.from_version.c_str(),
                  bound.to_version.c_str(),
                  molt_arguments{arguments_.data(), arguments_.size()},
-                 bound.uses_others ? handed_.load(std::memory_order_acquire) : nullptr};
+                 bound.uses_others ? handed_.load(std::memory_order_acquire) : nullptr,
+                 bound.path.steps.empty() ? nullptr : settings_.watch.get()};
   const bool tight = settings_.hook_timeout.count() != 0 && settings_.hook_timeout < coarse_deadline_min;
   const bool timed = tight || bound.is_timed();
   const migration::transformation_settings settings{settings_.hook_timeout,
@@ -259,7 +260,8 @@ std::optional<migration::transformation> release_image::move_state(servers::rest
                                                     bound.to->abi().self_check,
                                                     &hook_host::step_begins,
                                                     &host,
-                                                    &host.begun()};
+                                                    &host.begun(),
+                                                    std::move(archive)};
   transformation done{bound.path, server.state(), host.change(), settings};
   if (done.outcome() == transformation::state::complete) {
     server.become(*bound.to, done.current());
@@ -293,7 +295,7 @@ release_image::moved release_image::adopt_revertibly(servers::resting_server& se
     undo.emplace(std::move(*done), before);
     return moved::moved;
   } catch (const std::bad_alloc&) {
-    record_failure(server, {}, failed.lost);
+    record_failure(server, out_of_memory(), failed.lost);
     return moved::failed;
   }
 }

@@ -13,6 +13,7 @@
 #include "state_migration/transformation.hpp"
 #include "upgrade/handed_states.hpp"
 #include "upgrade/hook_host.hpp"
+#include "upgrade/hook_watch.hpp"
 #include "upgrade/kept_states.hpp"
 
 #include <atomic>
@@ -104,6 +105,8 @@ struct adopt_settings {
   /// As in transformation_settings.
   void (*begins)(const migration::path_step*, void* with) noexcept = nullptr;
   void* begins_with = nullptr;
+  /// Where hooks are listed while they run; null: nowhere.
+  std::shared_ptr<hook_watch> watch{};
 };
 
 /// A server that did not come over by its hooks.
@@ -222,7 +225,8 @@ class release_image final : public servers::release {
   /// Moves the server, or leaves it as it was and says why. Throws bad_alloc for want of memory to say it.
   [[nodiscard]] std::optional<transformation> move_state(servers::resting_server&, const binding&, bool revertible,
                                                          not_moved&) const;
-  [[nodiscard]] bool keep_state(const servers::resting_server&, const binding&, not_moved&) const;
+  [[nodiscard]] bool keep_state(const servers::resting_server&, const binding&,
+                                std::shared_ptr<const migration::archive_buffer>&, not_moved&) const;
   moved restore(servers::resting_server&, const binding&, const not_moved&, std::optional<move>&) const;
   void record_failure(const servers::resting_server&, const migration::step_failure&, bool lost,
                       bool entry = false) const noexcept;

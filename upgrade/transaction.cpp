@@ -4,6 +4,8 @@
 #include "upgrade/transaction_attempt.hpp"
 
 #include <algorithm>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -189,17 +191,53 @@ result<report> switcher::move_to(release_content next, direction going, const se
     return std::move(now.report);
   }
   if (going == direction::up && chosen.keep_states) now.keeps = std::make_shared<kept_states>(chosen.keep_bytes_max);
+  if (!keep_types(now)) {
+    conclude(now, phase::refused);
+    return std::move(now.report);
+  }
   now.image = image_for(now.to, going, chosen, chosen.accept_loss, now.keeps);
   {
     const std::scoped_lock lock{mutex_};
     moving_ = now.image;
   }
+  std::optional<hook_watchdog> watchdog;
+  watch_hooks(now, watchdog);
   // Last, as callers undo it.
   if (going == direction::down) convert_entries_back(now.from, now.to, chosen.convert_back_timeout, chosen.cancelled);
   // A way down that needs everything at rest is not asked for it: it must not be closed.
   if (now.report.plan.uses_others()) now.report.mode = mode::atomic;
   now.report.mode == mode::atomic ? run_atomic(now) : run_lazy(now);
   return std::move(now.report);
+}
+
+/// Servers become of these types without needing memory: if there is none, nothing has been touched. Until they are
+/// retired the runtime shares them.
+bool switcher::keep_types(attempt& now) {
+  try {
+    for (const auto& plugin : now.to.plugins)
+      for (const auto& type : plugin->types()) runtime_.keep(*type);
+    return true;
+  } catch (const std::bad_alloc&) {
+    now.report.problems.emplace_back("there is no memory for the types of " + now.to.id);
+    leave(now.to);
+    return false;
+  }
+}
+
+/// Neither current nor a parent, and perhaps still mapped.
+void switcher::leave(const release_content& left) {
+  const std::scoped_lock lock{mutex_};
+  left_.push_back(left);
+}
+
+/// That late hooks are not told of is no reason not to go on: status shows them all the same.
+void switcher::watch_hooks(attempt& now, std::optional<hook_watchdog>& watchdog) const {
+  if (!now.settings.hook_is_late || now.settings.hook_timeout.count() <= 0) return;
+  try {
+    watchdog.emplace(*watch_, now.settings.hook_timeout, now.settings.hook_is_late);
+  } catch (const std::system_error& none) {
+    now.report.notes.push_back(std::string{"nothing told of hooks that run too long: "} + none.what());
+  }
 }
 
 // ---- lazy
@@ -370,6 +408,9 @@ void switcher::conclude(attempt& now, phase result) {
   if (now.handed != nullptr || now.handed_back != nullptr) runtime_.gives_states(nullptr);
   report.result = result;
   report.entries_left = entries_left_.exchange(0);
+  if (const auto listed = report.failures.size(); listed < report.servers_failed && listed < failures_listed_max)
+    report.problems.push_back("for want of memory " + std::to_string(report.servers_failed - listed) +
+                              " failures of servers could be counted, but not listed");
   if (now.image != nullptr) {
     if (report.servers_migrated != 0) report.types = now.image->counts();
     report.largest_migration = now.image->largest_migration();
@@ -382,9 +423,9 @@ void switcher::conclude(attempt& now, phase result) {
     const std::scoped_lock lock{mutex_};
     moving_ = nullptr;
   }
-  if (now.going == direction::down && !now.settings.from_kept && result == phase::rolled_back &&
-      report.servers_failed != 0)
-    if (const auto all = kept(); all != nullptr)
+  const bool stays = result == phase::needs_attention || (now.going == direction::down && result == phase::rolled_back);
+  if (stays && !now.settings.from_kept && report.servers_failed != 0)
+    if (const auto all = kept(); all != nullptr && (now.going == direction::down || all == now.keeps))
       report.problems.push_back(
           "what " + std::to_string(all->summary().servers) +
           " servers were when they migrated is kept: molt plan --rollback --from-kept tells more");
@@ -401,6 +442,7 @@ std::shared_ptr<release_image> switcher::image_for(release_content content, dire
       going, chosen.hook_timeout, chosen.arguments, std::move(accept_loss), chosen.types_leaving, chosen.hook_threads};
   made.keep = std::move(keep);
   made.hook_memory_max = chosen.hook_memory_max;
+  made.watch = watch_;
   if (chosen.from_kept && going == direction::down) {
     made.from_kept = kept();
     if (const auto since = accepted_since(chosen.accept_loss)) made.lose_since = *since;

@@ -12,7 +12,9 @@
 //                                                                        too when switch_timeout has passed)
 //   migrating    one failed, policy quarantine          needs_attention  new code; the failed ones old code
 //   rolling_back every moved server is back             rolled_back      old code
-//   rolling_back a way back is missing, lossy or fails  needs_attention  as the report names them
+//   rolling_back a way back is missing, lossy or fails  needs_attention  as the report names them; where states are
+//   kept,
+//                                                                        or hooks use others, none has gone back
 //
 // Invariants: in every final phase every server answers, with its whole state, on one of the two releases; refused and
 // rolled_back leave the release that was running; nothing lossy happens that the operator did not accept, and that goes
@@ -24,6 +26,7 @@
 #include "base/result.hpp"
 #include "server/runtime.hpp"
 #include "upgrade/handed_states.hpp"
+#include "upgrade/hook_watch.hpp"
 #include "upgrade/plan.hpp"
 #include "upgrade/rehearsal.hpp"
 #include "upgrade/release_image.hpp"
@@ -93,6 +96,9 @@ struct settings {
   /// Before servers go down to a release that does not know their evolving containers: to convert the entries back in
   /// slices, while they answer. When it has passed, what is left is converted while each server's callers wait.
   std::chrono::nanoseconds convert_back_timeout = std::chrono::minutes{1};
+  /// Called on a thread of its own when the hooks of a server are over hook_timeout and still run, again at growing
+  /// intervals (hook_watchdog), and once when they have ended. Must not throw.
+  hook_watchdog::teller hook_is_late{};
 };
 
 /// How many threads mode atomic migrates with.
@@ -115,7 +121,7 @@ struct report {
   std::vector<std::string> notes;
   std::uint64_t entries_left = 0;  ///< of evolving containers, not converted: they are when touched
   std::chrono::nanoseconds total{0};
-  std::chrono::nanoseconds at_rest{0};            ///< atomic: from asking everything to rest until it ran again
+  std::chrono::nanoseconds at_rest{0};            ///< from asking everything to rest until it ran again
   std::chrono::nanoseconds reverting{0};          ///< of which, going back
   std::chrono::nanoseconds largest_migration{0};  ///< of one server
 
@@ -171,6 +177,8 @@ class switcher {
   [[nodiscard]] std::uint64_t migrated_so_far() const;
   /// Of evolving containers, about: known of those servers that have had a slice.
   [[nodiscard]] std::uint64_t entries_left() const noexcept { return entries_left_.load(std::memory_order_relaxed); }
+  /// Hooks that run and are over hook_timeout.
+  [[nodiscard]] std::vector<late_hook> late_hooks() const { return watch_->late(); }
 
  private:
   struct attempt;
@@ -207,6 +215,9 @@ class switcher {
   void convert_entries_back(const release_content& from, const release_content& to, std::chrono::nanoseconds timeout,
                             const std::function<bool()>& cancelled);
   void conclude(attempt&, phase);
+  [[nodiscard]] bool keep_types(attempt&);
+  void leave(const release_content&);
+  void watch_hooks(attempt&, std::optional<hook_watchdog>&) const;
   void make_current(attempt&);
   void unmake_current(const attempt&, std::shared_ptr<const release_image> back);
   void resume_quarantined();
@@ -226,6 +237,7 @@ class switcher {
   [[nodiscard]] static loader::unload_report unload(std::shared_ptr<const loaded_plugin>);
 
   servers::runtime& runtime_;
+  const std::shared_ptr<hook_watch> watch_ = std::make_shared<hook_watch>();
   std::atomic<phase> phase_{phase::idle};
   std::atomic<std::uint64_t> entries_left_{0};
   std::mutex operation_;      // held for one operation

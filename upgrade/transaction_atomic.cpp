@@ -185,6 +185,7 @@ void switcher::run_atomic(attempt& now) {
   if (!begun) {
     now.report.problems.push_back("the servers did not come to rest: " + begun.error().text() +
                                   "; switch_timeout_ms under [upgrade] bounds it, and mode lazy waits for nobody");
+    leave(now.to);
     return conclude(now, phase::rolled_back);
   }
   const auto came_to_rest = clock::now() - asked;
@@ -226,11 +227,7 @@ void switcher::run_atomic(attempt& now) {
   if (all->cancelled()) now.report.problems.emplace_back("cancelled while everything was at rest");
   if (all->out_of_memory()) now.report.problems.emplace_back("no memory to note how a server goes back");
   all.reset();
-  {
-    // Some servers have had its types, which the runtime therefore keeps until they are retired.
-    const std::scoped_lock lock{mutex_};
-    left_.push_back(now.to);
-  }
+  leave(now.to);
   now.report.servers_migrated = now.image->adopted();  // those not reverted: none
   now.report.servers_failed = now.image->failed();
   now.report.failures = now.image->failures();

@@ -36,7 +36,8 @@ TEST_F(moltd_faults, a_call_whose_handler_throws_says_that_the_server_was_restar
   const auto failed = box.molt("call counter fail '{\"why\":\"the fault\"}'");
   EXPECT_EQ(failed.status, 5) << "not 3: nothing is as before";
   EXPECT_THAT(failed.err, HasSubstr("counter.fail: its handler threw: the fault"));
-  EXPECT_THAT(failed.err, HasSubstr("counter failed, and the state it had is lost; its supervisor has started it again"));
+  EXPECT_THAT(failed.err,
+              HasSubstr("counter failed, and the state it had is lost; its supervisor has started it again"));
   EXPECT_THAT(failed.err, HasSubstr("next:  "));
   EXPECT_EQ(box.call("get"), "0") << "as the text says";
 }
@@ -227,6 +228,93 @@ TEST_F(moltd_faults, says_how_to_repair_the_release_that_it_could_not_start) {
   EXPECT_EQ(box.molt("upgrade box-1.0.0").status, 0);
   reach("box-1.0.0 permanent box-1.0.0 probation false");
   EXPECT_EQ(box.ask("GET", "/v1/status").text({"attention"}), "null");
+}
+
+// ---- Hooks
+
+/// Two counters; the hook of the one whose value is 13 waits for a file.
+class a_hook_that_runs_too_long : public moltd_faults {
+ protected:
+  void SetUp() override {
+    for (const char* version : {"1.0.0", "2.0.4"})
+      box.edit_manifest(version, "", "[[server]]\nname = \"other\"\ntype = \"counter.server\"\n");
+    box.edit_manifest("2.0.4", "hook_memory_mb = 64", "hook_timeout_ms = 200");
+    ASSERT_TRUE(box.start_first());
+    ASSERT_EQ(box.install("2.0.4").status, 200U);
+    EXPECT_EQ(box.call("add", {{"by", 13}}), "13");
+    pid_ = box.node_pid();
+  }
+  /// Until it is late.
+  std::future<reply> upgrade() {
+    auto change = std::async(std::launch::async, [&] {
+      return box.ask("POST", "/v1/upgrade",
+                     {{"release", "2.0.4"},
+                      {"rehearsal", false},
+                      {"arguments", {{"misbehave", "wait for"}, {"at", "13"}, {"file", file_.string()}}}});
+    });
+    EXPECT_TRUE(eventually([&] { return status().text({"late_hooks"}).size() > 2; }));
+    return change;
+  }
+  reply status() { return {200, box.ask("GET", "/v1/status").body.at("upgrade")}; }
+  [[nodiscard]] std::string way_out() const { return "then kill -KILL " + std::to_string(pid_) + ": moltd starts "; }
+  [[nodiscard]] std::size_t in_log(std::string_view text) const {
+    const auto log = box.log();
+    std::size_t count = 0;
+    for (auto at = log.find(text); at != std::string::npos; at = log.find(text, at + 1)) ++count;
+    return count;
+  }
+
+  const fs::path file_ = box.folder / "it may go on";
+  pid_t pid_ = -1;
+};
+
+TEST_F(a_hook_that_runs_too_long, is_named_while_it_runs_and_undone_when_it_returns) {
+  auto change = upgrade();
+  const auto late = status();
+  ASSERT_EQ(late.body.at("late_hooks").as_array().size(), 1U) << json::serialize(late.body);
+  const reply hook{200, late.body.at("late_hooks").at(0)};
+  EXPECT_EQ(hook.text({"server"}), "counter");
+  EXPECT_EQ(hook.text({"type"}), "counter.server");
+  EXPECT_EQ(hook.text({"hook"}), "counter::v1::state to counter::state (hook of 2.0.4, with context)");
+  EXPECT_EQ(hook.text({"from_version"}) + " to " + hook.text({"to_version"}), "1.0.0 to 2.0.4");
+  EXPECT_EQ(hook.text({"hook_timeout_ms"}), "200");
+  EXPECT_GT(hook.body.at("running_ms").to_number<double>(), 200);
+  EXPECT_THAT(late.text({"next_step"}), HasSubstr(way_out()));
+  const auto shown = box.molt("status").out;
+  EXPECT_THAT(shown,
+              HasSubstr("late hook  counter (counter.server): counter::v1::state to counter::state (hook of 2.0.4, "
+                        "with context), 1.0.0 to 2.0.4, has run for "));
+  EXPECT_THAT(shown, HasSubstr("; hook_timeout_ms is 200\n"));
+  EXPECT_THAT(shown, HasSubstr(way_out()));
+  EXPECT_EQ(box.molt("call other add by=1").out, "1\n") << "the others answer";
+  EXPECT_THAT(box.molt("state get other").out, HasSubstr("1"));
+  const std::string warning = "warning molt-node[" + std::to_string(pid_) + "]: a hook is over its time: counter ";
+  EXPECT_TRUE(eventually([&] { return in_log(warning) >= 3; })) << "again and again";
+
+  write_file(file_, "");
+  const auto ended = change.get();
+  EXPECT_EQ(ended.text({"result"}), "rolled_back");
+  EXPECT_THAT(json::serialize(ended.body.at("failures")), HasSubstr("longer than the hook timeout of 200 ms"));
+  EXPECT_EQ(in_log("a hook that was over its time has ended: counter "), 1U);
+  EXPECT_EQ(status().text({"late_hooks"}), "") << "that was the report";
+  EXPECT_EQ(box.call("get"), "13");
+  EXPECT_EQ(box.call("version"), "1.0.0");
+  EXPECT_EQ(box.molt("call other get").out, "1\n");
+  EXPECT_EQ(box.node_pid(), pid_) << "the same process";
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+}
+
+TEST_F(a_hook_that_runs_too_long, ends_with_its_process_and_moltd_starts_the_permanent_release) {
+  auto change = upgrade();
+  ASSERT_THAT(status().text({"next_step"}), HasSubstr(way_out()));
+  ASSERT_EQ(::kill(pid_, SIGKILL), 0) << "as it says";
+  const auto answer = change.get();
+  EXPECT_EQ(answer.text({"error", "exit_code"}), "5");
+  EXPECT_THAT(answer.text({"error", "message"}), HasSubstr("the node ended during the change to box-2.0.4"));
+  ASSERT_TRUE(box.serves());
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  EXPECT_EQ(box.call("get"), "0") << "it begins anew";
+  EXPECT_EQ(box.ask("GET", "/v1/status").text({"transition"}), "null");
 }
 
 // ---- The control socket

@@ -96,6 +96,12 @@ class moltd_box {
   }
 
   [[nodiscard]] fs::path release(const std::string& version) const { return folder.path() / ("box-" + version); }
+  /// Before the release is installed: `from`, which stands in its manifest, becomes `to`. Empty: `to` is appended.
+  void edit_manifest(const std::string& version, const std::string& from, const std::string& to) {
+    auto text = content_of(release(version) / "release.toml");
+    text.replace(from.empty() ? text.size() : text.find(from), from.size(), to);
+    write_file(release(version) / "release.toml", text);
+  }
   [[nodiscard]] std::string socket() const { return (folder.path() / "run/control.sock").string(); }
   [[nodiscard]] std::string log() const { return content_of(folder.path() / "log"); }
   [[nodiscard]] static std::string content_of(const fs::path& path) {

@@ -111,6 +111,20 @@ TEST_F(transformations, leave_the_state_when_the_first_hook_throws) {
   EXPECT_THAT(done.failure().step, HasSubstr("v1::state to v2::state"));
 }
 
+TEST_F(transformations, take_the_archive_that_somebody_else_has_made) {
+  const auto kept = std::make_shared<archive_buffer>();
+  molt_text text;
+  ASSERT_EQ(kept->save(old_, state_, text), MOLT_OK);
+  handmade::now = {};
+  two_hooks(handmade::empty_and_throw<1>, MOLT_EDGE_CONSUMES, handmade::copy<2, 3>, 0);
+  transformation_settings settings;
+  settings.archive_of_old = kept;
+  auto done = run(settings);
+  EXPECT_EQ(handmade::now.saves, 0) << "once is enough";
+  expect_as_before(done);
+  EXPECT_EQ(kept->bytes(), before_) << "still there for whoever made it";
+}
+
 TEST_F(transformations, leave_the_state_when_a_hook_throws_in_the_middle) {
   for (const std::uint32_t first :
        {0U, unsigned{MOLT_EDGE_CONSUMES}, unsigned{MOLT_EDGE_CONSUMES | MOLT_EDGE_NOEXCEPT}}) {

@@ -3,10 +3,13 @@
 #include "tests/upgrade/running_box.hpp"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <fstream>
+#include <future>
 #include <memory>
 #include <random>
 #include <thread>
@@ -209,6 +212,41 @@ TEST_P(transaction, undoes_a_hook_over_its_deadline) {
   const auto done = upgrade(fixtures::counter_2_0_3_slow, hasty);
   ASSERT_EQ(done.result, phase::rolled_back) << told(done);
   EXPECT_TRUE(done.failures.at(0).timed_out);
+  EXPECT_EQ(speaking(fixtures::counter_1_0_0).version(all[0]), "1.0.0");
+}
+
+TEST_P(transaction, names_a_hook_that_is_over_its_time_until_it_ends) {
+  start(fixtures::counter_1_0_0);
+  const auto all = counters(1);
+  const std::filesystem::path file = testing::TempDir() + "molt_hook_may_end." + std::to_string(::getpid());
+  std::atomic<int> named{0};
+  std::atomic<int> ended{0};
+  auto hasty = chosen();
+  hasty.hook_timeout = 20ms;
+  hasty.arguments = {{"misbehave", "wait for"}, {"file", file.native()}};
+  hasty.hook_is_late = [&](const late_hook& late, bool over) {
+    EXPECT_EQ(late.server, "counter 0");
+    ++(over ? ended : named);
+  };
+  auto change = std::async(std::launch::async, [&] { return upgrade(fixtures::counter_2_0_4_misbehaving, hasty); });
+  while (named < 2) std::this_thread::sleep_for(1ms);
+  const auto late = switcher_->late_hooks();
+  EXPECT_EQ(ended, 0);
+  std::ofstream{file} << "now";
+  const auto done = change.get();
+  std::filesystem::remove(file);
+  ASSERT_EQ(late.size(), 1U);
+  EXPECT_EQ(late[0].type, "counter.server");
+  EXPECT_GT(late[0].running, late[0].limit);
+  EXPECT_THAT(
+      to_text(late[0]),
+      HasSubstr("counter 0 (counter.server): counter::v1::state to counter::state (hook of 2.0.4, with context), "
+                "1.0.0 to 2.0.4, has run for "));
+  ASSERT_EQ(done.result, phase::rolled_back) << told(done);
+  EXPECT_TRUE(done.failures.at(0).timed_out);
+  EXPECT_EQ(ended, 1);
+  EXPECT_THAT(switcher_->late_hooks(), IsEmpty());
+  EXPECT_EQ(speaking(fixtures::counter_1_0_0).get(all[0]), 0);
   EXPECT_EQ(speaking(fixtures::counter_1_0_0).version(all[0]), "1.0.0");
 }
 
