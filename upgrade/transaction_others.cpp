@@ -110,11 +110,13 @@ bool switcher::all_taken(attempt& now) {
   return left.empty();
 }
 
-/// The image for the way back, if hooks on it use the states of other servers.
+/// The image for the way back, if that needs everything at rest: hooks on it use the states of other servers; or states
+/// are kept, which are of use only as long as the release stays from which an operator can go back to them.
 std::shared_ptr<release_image> switcher::image_that_needs_rest(const attempt& now) const {
   const auto going = now.going == direction::up ? direction::down : direction::up;
   auto back = image_for(now.from, going, with_added_types(now.settings, now.from, now.to), {}, nullptr);
-  return back->uses_others(now.to) ? back : nullptr;
+  const bool keeps = now.going == direction::up && now.keeps != nullptr;
+  return keeps || back->uses_others(now.to) ? back : nullptr;
 }
 
 /// As roll_back(), but that servers which were added are read before they end, and all go back together or none.
@@ -128,7 +130,7 @@ void switcher::roll_back_at_rest(attempt& now, std::shared_ptr<release_image> ba
       move_first(now, {back, now.settings.starts_back, now.handed.get(), true}, now.handed_back, rest, first, asked);
   if (!begun) {
     now.report.problems.push_back("the servers did not come to rest to go back to " + now.from.id + ": " +
-                                  begun.error().text());
+                                  begun.error().text() + "; molt rollback tries it again");
     return conclude(now, phase::needs_attention);
   }
   bool good = *begun;
@@ -141,6 +143,7 @@ void switcher::roll_back_at_rest(attempt& now, std::shared_ptr<release_image> ba
     revert(*rest, *back, others);
     revert(*rest, *back, first);
     rest.reset();
+    now.report.at_rest += clock::now() - asked;
     now.report.servers_failed += back->failed();
     for (auto& failure : back->failures()) {
       now.report.problems.push_back(failure.server + " could not go back to " + now.from.id +
@@ -154,6 +157,7 @@ void switcher::roll_back_at_rest(attempt& now, std::shared_ptr<release_image> ba
   runtime_.switch_to(back);
   runtime_.gives_states(now.handed_back);
   rest.reset();
+  now.report.at_rest += clock::now() - asked;
   if (now.switched && now.settings.going_back) now.settings.going_back();
   sweep(now, *back, false);
   const auto known = now.report.problems.size();

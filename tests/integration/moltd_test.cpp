@@ -23,6 +23,14 @@ class moltd : public testing::Test {
   }
   void reach(const std::string& state) { ASSERT_EQ(box.release_state(), state); }
 
+  /// Before the release is installed: a desk of that version (tests/upgrade/plugins), and one server of its type.
+  void add_desk(const std::string& version, const std::string& desk) {
+    fs::copy_file(fs::path{DESK_PLUGIN_FOLDER} / ("libdesk-" + desk + ".so"), box.release(version) / "plugins/desk.so");
+    box.edit_manifest(version, "",
+                      "[[plugin]]\nname = \"desk\"\nversion = \"" + desk +
+                          "\"\nfile = \"plugins/desk.so\"\n[[server]]\nname = \"desk\"\ntype = \"desk.server\"\n");
+  }
+
   moltd_box box;
 };
 
@@ -276,6 +284,77 @@ TEST_F(moltd, goes_back_to_what_was_kept_where_the_hooks_fail_once_that_is_accep
   EXPECT_EQ(box.call("get"), "3");
   EXPECT_EQ(box.ask("GET", "/v1/status").text({"kept"}), "null");
   EXPECT_EQ(box.molt("rollback --from-kept").status, 1) << "there is nothing any more";
+}
+
+TEST_F(moltd, goes_back_to_what_was_kept_after_an_upgrade_that_could_not_go_back_by_itself) {
+  for (const char* version : {"1.0.0", "2.0.1"})
+    box.edit_manifest(version, "[[server]]",
+                      "[[server]]\nname = \"stuck\"\ntype = \"counter.server\"\narguments = { start = \"-13\" }\n"
+                      "[[server]]");
+  ASSERT_TRUE(box.start_first());
+  EXPECT_EQ(box.call("add", {{"by", 13}}), "13") << "with which its hook fails";
+  ASSERT_EQ(box.install("2.0.1").status, 200U);
+  auto done = box.molt("upgrade 2.0.1 --keep-states --no-rehearsal");
+  EXPECT_EQ(done.status, 5) << done.out << done.err;
+  EXPECT_THAT(done.err, HasSubstr("stuck could not go back to box-1.0.0, so none did: cannot convert back -13"));
+  EXPECT_THAT(done.err, HasSubstr("molt plan --rollback --from-kept"));
+  reach("box-2.0.1 permanent box-1.0.0 probation true");
+  EXPECT_EQ(box.call("version"), "1.0.0") << "it could not come over";
+  EXPECT_EQ(box.molt("call stuck version").out, "2.0.1\n");
+  const std::string since = "since=" + box.ask("GET", "/v1/status").text({"kept", "since"});
+  done = box.molt("rollback --from-kept");
+  EXPECT_EQ(done.status, 1) << done.out << done.err;
+  EXPECT_THAT(done.err, HasSubstr("accept it with --accept-loss " + since));
+  EXPECT_EQ(box.molt("call stuck version").out, "2.0.1\n");
+  done = box.molt("rollback --from-kept --accept-loss " + since);
+  EXPECT_EQ(done.status, 0) << done.out << done.err;
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  EXPECT_EQ(box.ask("GET", "/v1/status").text({"attention"}), "null");
+  EXPECT_EQ(box.molt("call stuck version").out, "1.0.0\n");
+  EXPECT_EQ(box.molt("call stuck get").out, "-13\n");
+  EXPECT_EQ(box.call("get"), "13");
+}
+
+TEST_F(moltd, plans_the_hooks_that_messages_and_replies_go_through) {
+  add_desk("1.0.0", "1.0.0");
+  add_desk("2.0.0", "3.0.0");
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  const auto text = box.molt("plan 2.0.0");
+  ASSERT_EQ(text.status, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("\nmessage counter.server.add: 1 hook, counter::v1::add to counter::add (hook of "
+                                  "2.0.0)\n"));
+  EXPECT_THAT(text.out,
+              HasSubstr("\nmessage desk.server.touch: 2 hooks, desk::v1::touch to desk::v2::touch (hook of "
+                        "3.0.0), then desk::v2::touch to desk::v3::touch (hook of 3.0.0); its reply: 2 hooks, "
+                        "desk::v3::total to desk::v2::total (hook of 3.0.0), then desk::v2::total to i64 (hook "
+                        "of 3.0.0)\n"));
+  EXPECT_THAT(text.out,
+              HasSubstr("\nand back desk.server.touch: 2 hooks, desk::v3::touch to desk::v2::touch (hook of "
+                        "3.0.0), then desk::v2::touch to desk::v1::touch (hook of 3.0.0); its reply: 2 hooks, "
+                        "i64 to desk::v2::total "));
+  EXPECT_THAT(text.out, testing::Not(HasSubstr("desk.server.heard"))) << "it has not changed";
+
+  const auto answered = box.molt("plan 2.0.0 --json");
+  ASSERT_EQ(answered.status, 0) << answered.err;
+  const auto plan = json::parse(answered.out);
+  const auto route = [&](std::string_view way, std::string_view type, std::string_view message) {
+    for (const auto& each : plan.at(way).as_array())
+      if (each.at("type").as_string() == type)
+        for (const auto& one : each.at("messages").as_array())
+          if (one.at("name").as_string() == message) return one;
+    return json::value{};
+  };
+  EXPECT_EQ(route("types", "desk.server", "heard"), (json::value{{"name", "heard"}, {"cover", "same_key"}}));
+  const json::array of_tell{"desk::v1::tell to desk::v2::tell (hook of 3.0.0)",
+                            "desk::v2::tell to desk::v3::tell (hook of 3.0.0)"};
+  EXPECT_EQ(route("types", "desk.server", "tell"),
+            (json::value{{"name", "tell"}, {"cover", "edge"}, {"steps", of_tell}, {"reply_steps", json::array{}}}));
+  const json::array of_ask{"desk::v3::total to desk::v2::total (hook of 3.0.0)",
+                           "desk::v2::total to i64 (hook of 3.0.0)"};
+  EXPECT_EQ(route("types", "desk.server", "ask").at("reply_steps"), of_ask);
+  EXPECT_EQ(route("back", "desk.server", "ask").at("reply_steps").as_array().size(), 2U);
+  EXPECT_EQ(route("types", "counter.server", "add").at("steps").as_array().size(), 1U);
 }
 
 TEST_F(moltd, replays_recorded_messages_in_a_rehearsal) {

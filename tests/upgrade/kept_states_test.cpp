@@ -180,6 +180,85 @@ TEST_P(kept, states_are_not_for_going_up) {
   EXPECT_THAT(done.problems, Contains(HasSubstr("only a rollback")));
 }
 
+/// A counter whose value is 13 cannot go up to 2.0.1, and one whose value is -13 cannot go back.
+class hooks_that_fail_both_ways : public running_box {
+ protected:
+  void SetUp() override {
+    start(fixtures::counter_1_0_0);
+    all_ = counters(10);
+    stuck_ = server("counter.server", "stuck", {{"start", "-13"}});
+    stays_ = server("counter.server", "stays", {{"start", "13"}});
+    old_.emplace(speaking(fixtures::counter_1_0_0));
+    keeping_.keep_states = true;
+    keeping_.collect_timeout = 0ns;
+  }
+  void expect_all_but_one_on_the_new_release(std::int64_t added) {
+    EXPECT_EQ(switcher_->current().id, "counter-2.0.1");
+    for (std::size_t n = 0; n < all_.size(); ++n) {
+      EXPECT_EQ(old_->version(all_[n]), "2.0.1");
+      EXPECT_EQ(old_->get(all_[n]), added + static_cast<std::int64_t>(n));
+    }
+    EXPECT_EQ(old_->version(stuck_) + old_->version(stays_), "2.0.11.0.0");
+    EXPECT_EQ(old_->get(stuck_), -13);
+    EXPECT_EQ(old_->get(stays_), 13);
+  }
+
+  std::vector<molt_ref> all_;
+  molt_ref stuck_{};
+  molt_ref stays_{};
+  settings keeping_;
+  std::optional<client> old_;
+};
+
+TEST_F(hooks_that_fail_both_ways, leave_what_was_kept_to_go_back_to_once_the_loss_is_accepted) {
+  const auto failed = upgrade(fixtures::counter_2_0_1_throwing, keeping_);
+  EXPECT_EQ(failed.result, phase::needs_attention) << told(failed);
+  EXPECT_GT(failed.at_rest, 0ns);
+  EXPECT_THAT(failed.failures, Contains(testing::Field(&server_failure::error, "cannot convert 13")));
+  EXPECT_THAT(failed.problems, Contains(HasSubstr("stuck could not go back to counter-1.0.0, so none did: cannot "
+                                                  "convert back -13")));
+  EXPECT_THAT(failed.problems, Contains(HasSubstr("what 11 servers were when they migrated is kept")));
+  expect_all_but_one_on_the_new_release(0);
+  for (const auto each : all_) old_->add(each, 1000);
+
+  auto plainly = keeping_;
+  plainly.keep_states = false;
+  const auto again = rollback(plainly);
+  EXPECT_EQ(again.result, phase::needs_attention) << told(again);
+  EXPECT_THAT(again.problems, Contains(HasSubstr("what 11 servers were when they migrated is kept")));
+  expect_all_but_one_on_the_new_release(1000);
+
+  auto back = plainly;
+  back.from_kept = true;
+  const auto since = switcher_->kept()->summary().since;
+  const auto refused = rollback(back);
+  EXPECT_EQ(refused.result, phase::refused) << told(refused);
+  EXPECT_THAT(refused.problems, ElementsAre(AllOf(HasSubstr("1 servers of counter.server cannot go back"),
+                                                  HasSubstr("would be lost: stuck: ")),
+                                            HasSubstr("--accept-loss since=")));
+  expect_all_but_one_on_the_new_release(1000);
+
+  back.accept_loss = {loss_since(since)};
+  const auto done = rollback(back);
+  ASSERT_EQ(done.result, phase::done) << told(done);
+  ASSERT_EQ(done.restored.size(), 1U);
+  EXPECT_EQ(done.restored[0].failed.server, "stuck");
+  EXPECT_EQ(switcher_->current().id, "counter-1.0.0");
+  EXPECT_EQ(switcher_->kept(), nullptr) << "used up";
+  for (std::size_t n = 0; n < all_.size(); ++n) EXPECT_EQ(old_->get(all_[n]), 1000 + static_cast<std::int64_t>(n));
+  EXPECT_EQ(old_->get(stuck_), -13);
+  EXPECT_EQ(old_->get(stays_), 13);
+  for (const auto each : {all_[0], stuck_, stays_}) EXPECT_EQ(old_->version(each), "1.0.0");
+}
+
+TEST_F(hooks_that_fail_both_ways, leave_the_rest_on_the_older_release_where_nothing_is_kept) {
+  const auto failed = upgrade(fixtures::counter_2_0_1_throwing);
+  EXPECT_EQ(failed.result, phase::needs_attention) << told(failed);
+  EXPECT_EQ(switcher_->current().id, "counter-1.0.0");
+  EXPECT_EQ(old_->version(all_[0]) + old_->version(stuck_) + old_->version(stays_), "1.0.02.0.11.0.0");
+  EXPECT_EQ(old_->get(stuck_), -13);
+}
+
 class one_way_ledgers : public running_box {};
 
 TEST_F(one_way_ledgers, go_back_to_what_was_kept_though_no_hook_leads_there) {
