@@ -4,6 +4,7 @@
 #include "loader/elf_image.hpp"
 #include "loader/image_file.hpp"
 #include "loader/image_findings.hpp"
+#include "loader/image_symbols.hpp"
 #include "loader/plugin_table.hpp"
 
 #define BOOST_DLL_USE_STD_FS
@@ -46,6 +47,7 @@ struct image_parts {
   std::uint64_t first_address = 0;
   std::uint64_t end_address = 0;
   bool thread_local_storage = false;
+  std::unique_ptr<tripwire> wire;      // under the registry's mutex
   boost::dll::shared_library library;  // last: closed before its file
 };
 
@@ -56,6 +58,7 @@ namespace {
 using detail::image_parts;
 
 struct mapped_image {
+  image_parts* parts = nullptr;  // of `image`, as long as that lives
   std::string build_id;
   std::string plugin;
   std::filesystem::path path;
@@ -94,6 +97,7 @@ result<void> open_library(image_parts& parts) {
   const std::string name = parts.facts.path.string();
   parts.path = parts.file.load_path();
   std::error_code failed;
+  // A constructor that throws ends the process here: no exception passes through the linker. A rehearsal finds it.
   parts.library.load(parts.path, boost::dll::load_mode::rtld_now | boost::dll::load_mode::rtld_local, failed);
   if (failed) {
     const char* said = ::dlerror();
@@ -170,6 +174,7 @@ std::string still_mapped_because(const image_parts& parts) {
 
 // With the registry locked. What stays becomes a resident.
 unload_report close_image(image_registry& images, std::unique_ptr<image_parts> parts) {
+  parts->wire.reset();  // its destructors run
   unload_report report;
   report.plugin = plugin_words(parts->facts);
   report.build_id = parts->facts.build_id;
@@ -187,7 +192,8 @@ unload_report close_image(image_registry& images, std::unique_ptr<image_parts> p
 }
 
 lease register_image(image_registry& images, std::unique_ptr<image_parts> parts) {
-  mapped_image entry{parts->facts.build_id, plugin_words(parts->facts), parts->facts.path, parts->file.bytes(), {}};
+  mapped_image entry{parts.get(),       parts->facts.build_id, plugin_words(parts->facts),
+                     parts->facts.path, parts->file.bytes(),   {}};
   images.mapped.push_back(std::move(entry));
   lease made = std::make_shared<plugin_image>(std::move(parts));
   images.mapped.back().image = made;
@@ -208,7 +214,10 @@ result<lease> find_loaded(image_registry& images, std::unique_lock<std::mutex>& 
     const auto found = std::find_if(images.mapped.begin(), images.mapped.end(), of_this_build);
     if (found == images.mapped.end()) break;
     if (lease shared = found->image.lock()) {
-      if (same_bytes(found->bytes, parts.file.bytes())) return shared;
+      if (same_bytes(found->bytes, parts.file.bytes())) {
+        found->parts->wire.reset();  // it is wanted again
+        return shared;
+      }
       // Let go of the lease only unlocked: it may have become the last.
       const std::filesystem::path other = found->path;
       lock.unlock();
@@ -230,6 +239,13 @@ result<lease> find_loaded(image_registry& images, std::unique_lock<std::mutex>& 
 }
 
 }  // namespace
+
+// The parts of an image, for functions here that hold its last lease. It was made as a non-const object by
+// register_image().
+struct image_access {
+  static std::unique_ptr<image_parts>& parts(const lease& of) { return const_cast<plugin_image&>(*of).parts_; }
+  static std::unique_ptr<image_parts>& parts(const plugin_image& of) { return const_cast<plugin_image&>(of).parts_; }
+};
 
 bool unmaps_images() noexcept { return MOLT_KEEPS_IMAGES == 0; }
 
@@ -280,6 +296,13 @@ bool plugin_image::contains(const void* pointer) const noexcept {
   return address >= parts_->begin && address < parts_->end;
 }
 
+hidden_range plugin_image::range() const noexcept { return {parts_->begin, parts_->end}; }
+std::span<const std::byte> plugin_image::file() const noexcept { return parts_->file.bytes(); }
+
+std::string plugin_image::name_of(std::uintptr_t address) const {
+  return name_address(parts_->file.bytes(), address - parts_->begin + parts_->first_address);
+}
+
 result<lease> load(const std::filesystem::path& path) {
   auto parts = std::make_unique<image_parts>();
   MOLT_TRY(parts->file, image_file::open(path));
@@ -307,18 +330,71 @@ result<lease> load(const std::filesystem::path& path) {
   return register_image(images, std::move(parts));
 }
 
-result<unload_report> unload(lease& last) {
+namespace {
+
+// With the registry locked: load() makes no further lease meanwhile.
+result<void> require_last(const lease& last) {
   if (last == nullptr) return error{reason::invalid_argument, "there is no image to unload"};
-  image_registry& images = registry();
-  const std::lock_guard lock{images.mutex};  // load() makes no further lease meanwhile
   if (const auto count = last.use_count(); count != 1)
     return error{reason::busy,
                  plugin_words(last->facts()) + " is still in use: " + std::to_string(count - 1) + " other leases",
                  "stop or migrate its servers first"};
-  // Made as a non-const object by register_image(); this is its only owner.
-  auto parts = std::move(const_cast<plugin_image&>(*last).parts_);
+  return ok();
+}
+
+}  // namespace
+
+result<unload_report> unload(lease& last) {
+  image_registry& images = registry();
+  const std::lock_guard lock{images.mutex};
+  MOLT_CHECK(require_last(last));
+  if (auto& wire = image_access::parts(last)->wire; wire != nullptr) {
+    wire->disarm();
+    if (wire->tripped()) return error{reason::busy, plugin_words(last->facts()) + " was used while it was unreadable"};
+    wire.reset();
+  }
+  auto parts = std::move(image_access::parts(last));
   last.reset();
   return close_image(images, std::move(parts));
+}
+
+std::string cannot_close_because(const plugin_image& image) { return reason_not_to_close(*image_access::parts(image)); }
+
+result<void> arm_tripwire(const lease& only) {
+  image_registry& images = registry();
+  const std::lock_guard lock{images.mutex};
+  MOLT_CHECK(require_last(only));
+  auto& parts = *image_access::parts(only);
+  if (parts.wire != nullptr) return ok();
+  auto armed = tripwire::arm(parts.begin, parts.end);
+  if (!armed) return std::move(armed).error().with(plugin_words(parts.facts));
+  parts.wire = std::move(*armed);
+  return ok();
+}
+
+std::optional<trip> tripped(const lease& image) {
+  const std::lock_guard lock{registry().mutex};
+  const auto& wire = image_access::parts(image)->wire;
+  return wire != nullptr ? wire->tripped() : std::nullopt;
+}
+
+result<void> keep(lease& last, std::string why) {
+  image_registry& images = registry();
+  const std::lock_guard lock{images.mutex};
+  MOLT_CHECK(require_last(last));
+  auto parts = std::move(image_access::parts(last));
+  last.reset();
+  parts->wire.reset();
+  std::erase_if(images.mapped, [&](const mapped_image& one) { return one.parts == parts.get(); });
+  images.resident.push_back({std::move(parts), std::move(why)});
+  images.changed.notify_all();
+  return ok();
+}
+
+std::string close_in_copy(const plugin_image& image) {
+  auto parts = std::move(image_access::parts(image));
+  parts->library.unload();
+  return still_mapped_because(*parts);
 }
 
 std::unique_lock<std::mutex> hold_images() { return std::unique_lock{registry().mutex}; }
@@ -328,9 +404,21 @@ std::vector<image_info> images() {
   const std::lock_guard lock{known.mutex};
   std::vector<image_info> list;
   for (const auto& one : known.mapped)
-    list.push_back({one.plugin, one.build_id, one.path, static_cast<std::size_t>(one.image.use_count()), {}});
+    list.push_back({one.plugin,
+                    one.build_id,
+                    one.path,
+                    {one.parts->begin, one.parts->end},
+                    static_cast<std::size_t>(one.image.use_count()),
+                    one.parts->wire != nullptr,
+                    {}});
   for (const auto& one : known.resident)
-    list.push_back({plugin_words(one.parts->facts), one.parts->facts.build_id, one.parts->facts.path, 0, one.why});
+    list.push_back({plugin_words(one.parts->facts),
+                    one.parts->facts.build_id,
+                    one.parts->facts.path,
+                    {one.parts->begin, one.parts->end},
+                    0,
+                    false,
+                    one.why});
   return list;
 }
 

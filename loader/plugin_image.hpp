@@ -7,6 +7,9 @@
 //   lease     a shared pointer; whoever holds a pointer into the image (a table, a schema, a hook, a vtable) holds one.
 //   unload    takes the last lease, closes, and looks whether the image is really gone.
 //
+// Before that, a program that can be copied looks for pointers into the image (image_evidence.hpp), makes it unreadable
+// for a while (arm_tripwire), and keeps it (keep) if either finds somebody who uses it.
+//
 // Invariants: an image's table agrees with its note in every fact; two images mapped at the same time have different
 // build IDs; the file descriptor of an image stays open as long as it is mapped, so that no two mapped images have the
 // same name.
@@ -14,12 +17,16 @@
 
 #include "base/result.hpp"
 #include "loader/inspection.hpp"
+#include "loader/tripwire.hpp"
+#include "loader/word_scan.hpp"
 #include "plugin/abi.h"
 
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -58,9 +65,15 @@ class plugin_image {
 
   /// Whether an address lies in the image: for finding who still points there.
   [[nodiscard]] bool contains(const void*) const noexcept;
+  [[nodiscard]] hidden_range range() const noexcept;
+  /// What lies there by name (image_symbols.hpp). The address must lie in the image.
+  [[nodiscard]] std::string name_of(std::uintptr_t address) const;
+  /// Its file's bytes, as they were inspected and loaded.
+  [[nodiscard]] std::span<const std::byte> file() const noexcept;
 
  private:
   friend result<unload_report> unload(std::shared_ptr<const plugin_image>& last);
+  friend struct image_access;  // plugin_image.cpp
 
   std::unique_ptr<detail::image_parts> parts_;
 };
@@ -90,6 +103,23 @@ struct unload_report {
 /// Threading: any thread.
 [[nodiscard]] result<unload_report> unload(lease& last);
 
+/// Why it must not be closed whatever is known about pointers into it; empty: it may be.
+[[nodiscard]] std::string cannot_close_because(const plugin_image&);
+
+/// Makes the image unreadable (tripwire.hpp) until it is unloaded, kept, or loaded again. Errors: busy (other leases
+/// remain), and those of tripwire::arm. Threading: any thread.
+[[nodiscard]] result<void> arm_tripwire(const lease& only);
+/// Who has touched it since. Threading: any thread.
+[[nodiscard]] std::optional<trip> tripped(const lease&);
+
+/// Keeps the image mapped, for good unless it is loaded again, without closing it. `last` is reset. Errors: busy, if
+/// other leases remain. Threading: any thread.
+result<void> keep(lease& last, std::string why);
+
+/// In a copy of this process that has one thread and will end, made while hold_images() was held: closes the image
+/// there, forgets all about it, and returns why it is still mapped; empty: it is gone. Leases on it are void.
+[[nodiscard]] std::string close_in_copy(const plugin_image&);
+
 /// While this is held nothing is loaded or unloaded here, nor is the linker at it for us: for a fork whose copy loads.
 /// Threading: any thread.
 [[nodiscard]] std::unique_lock<std::mutex> hold_images();
@@ -99,7 +129,9 @@ struct image_info {
   std::string plugin;
   std::string build_id;
   std::filesystem::path path;
+  hidden_range range;  ///< of addresses that it occupies
   std::size_t leases = 0;
+  bool unreadable = false;       ///< a tripwire is armed
   std::string resident_because;  ///< not empty: closed, but kept mapped, and why
 };
 /// Threading: any thread.

@@ -5,8 +5,10 @@
 #include <gmock/gmock.h>
 #include <gnu/libc-version.h>
 
+#include <filesystem>
 #include <fstream>
 #include <thread>
+#include <vector>
 
 namespace molt::loader {
 namespace {
@@ -48,6 +50,31 @@ TEST(plugin_image, runs_two_versions_side_by_side) {
   std::int64_t state[2] = {40, 0};
   EXPECT_EQ(add(*one, state, 1), 41);
   EXPECT_EQ(add(*two, state, 1), 42);
+}
+
+/// The statics of a plugin of SIN_STATICS that are new to it.
+std::int64_t first_uses(const plugin_image& image) {
+  std::int64_t state[2] = {};
+  return add(image, state, 0);
+}
+
+TEST(plugin_image, shares_no_static_with_another_of_the_same_soname_and_class_names) {
+  std::vector<std::filesystem::path> second{hand_made("hand_statics_2")};
+  if (*MOLT_HAND_MADE_BY_CLANG != '\0') second.emplace_back(MOLT_HAND_MADE_BY_CLANG);
+  for (const auto& file : second) {
+    lease one = loaded(hand_made("hand_statics_1"));
+    lease two = loaded(file);
+    ASSERT_TRUE(one && two) << file;
+    const bool fresh = unmaps_images();
+    const auto first = first_uses(*one);
+    EXPECT_TRUE(first == 4 || !fresh) << first;
+    EXPECT_EQ(first_uses(*two), 4) << file << ": a static of its own has been used before";
+    EXPECT_EQ(first_uses(*one), 1);
+    EXPECT_EQ(first_uses(*two), 1);
+    ASSERT_TRUE(unload(one));
+    EXPECT_EQ(first_uses(*two), 1) << "its own code is still there";
+    ASSERT_TRUE(unload(two));
+  }
 }
 
 TEST(plugin_image, is_shared_when_the_same_plugin_is_loaded_again) {
@@ -187,6 +214,40 @@ TEST(plugin_image, leaves_nothing_behind_after_a_hundred_loads) {
   }
   EXPECT_EQ(open_files(), files);
   EXPECT_EQ(maps_naming("hand_counter"), mapped);
+}
+
+/// What is open, mapped and running.
+struct possessions {
+  std::vector<std::string> files;
+  std::vector<std::string> mapped;
+  std::ptrdiff_t threads = 0;
+  bool operator==(const possessions&) const = default;
+};
+
+possessions own() {
+  possessions all;
+  for (const auto& each : std::filesystem::directory_iterator{"/proc/self/fd"}) {
+    std::error_code closed;  // the iterator's own
+    const auto leads_to = std::filesystem::read_symlink(each.path(), closed).string();
+    if (leads_to.find("/proc/") == std::string::npos) all.files.push_back(leads_to);
+  }
+  std::ifstream maps{"/proc/self/maps"};
+  for (std::string line; std::getline(maps, line);)
+    if (line.find(".so") != std::string::npos) all.mapped.push_back(line.substr(line.rfind(' ')));
+  all.threads = std::distance(std::filesystem::directory_iterator{"/proc/self/task"}, {});
+  return all;
+}
+
+TEST(plugin_image, that_cannot_be_loaded_leaves_no_mapping_no_file_and_no_thread) {
+  for (const char* const broken : {"hand_unresolved", "hand_throws", "hand_lie_11", "hand_lie_7", "hand_no_note"}) {
+    (void)load(hand_made(broken));  // what is made once only
+    const auto before = own();
+    for (int round = 0; round < 3; ++round) EXPECT_FALSE(load(hand_made(broken))) << broken;
+    if (unmaps_images()) {
+      EXPECT_EQ(own(), before) << broken;
+    }
+  }
+  EXPECT_THAT(load(hand_made("hand_unresolved")).error().message(), HasSubstr("nobody_has_this"));
 }
 
 TEST(plugin_image, may_be_loaded_and_let_go_by_many_threads) {

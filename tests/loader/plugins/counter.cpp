@@ -32,6 +32,9 @@
 #define SIN_THROWS 9
 #define SIN_OPENS_ITSELF 10
 #define SIN_PLAIN_CPP 11
+#define SIN_LEAVES 12
+#define SIN_UNRESOLVED 13
+#define SIN_STATICS 14
 
 #if SIN == SIN_THREAD
 #include <thread>
@@ -67,6 +70,84 @@ thread_local int plain_tls = 1;
   dladdr(reinterpret_cast<void*>(&open_itself), &info);
   dlopen(info.dli_fname, RTLD_NOW);
 }
+#elif SIN == SIN_UNRESOLVED
+extern "C" int nobody_has_this();
+[[gnu::used]] int touch() { return nobody_has_this(); }
+#elif SIN == SIN_STATICS
+// Everything that two libraries in one process have been seen to share.
+#include <typeinfo>
+namespace sharing {
+struct shape {
+  virtual ~shape() = default;
+  virtual int generation() { return GENERATION; }
+};
+template <class T>
+struct holder {
+  static inline T value{};
+};
+inline int& counted() {
+  static int count = 0;
+  return count;
+}
+inline int plain = 0;
+/// 1 for each of four statics at its first use.
+int first_uses() {
+  auto* const made = new shape;
+  const int virtually = made->generation() == GENERATION ? 0 : 100;
+  delete made;
+  return virtually + (++counted() == 1 ? 1 : 0) + (++holder<int>::value == 1 ? 1 : 0) + (++plain == 1 ? 1 : 0) +
+         (typeid(shape).hash_code() != 0 ? 1 : 0);
+}
+}  // namespace sharing
+#elif SIN == SIN_LEAVES
+#include "plugins/keepsakes.hpp"
+
+#include <ctime>
+#include <stdexcept>
+#include <string>
+namespace leaving {
+struct own_error : std::exception {
+  [[nodiscard]] const char* what() const noexcept override { return "of the plugin"; }
+};
+struct releases {
+  void operator()(const int* number) const { delete number; }
+};
+void tick(sigval) {}
+void leave(molt::testing::keepsakes& with) {
+  using kind = molt::testing::keepsakes::kind;
+  switch (with.wanted) {
+    case kind::nothing:
+      break;
+    case kind::shared_pointer: {
+      std::shared_ptr<int> mine{new int{7}, releases{}};
+      with.shared = std::move(mine);
+      break;
+    }
+    case kind::function:
+      with.function = [text = std::string{"a text that is too long for a small buffer"}] {
+        return static_cast<int>(text.size());
+      };
+      break;
+    case kind::exception:
+      try {
+        throw own_error{};
+      } catch (...) {
+        with.thrown = std::current_exception();
+      }
+      break;
+    case kind::thread:
+      with.inside = 1;
+      while (with.inside == 1) {
+        const timespec nap{0, 1'000'000};
+        nanosleep(&nap, nullptr);
+      }
+      break;
+    case kind::timer:
+      with.on_timer = &tick;
+      break;
+  }
+}
+}  // namespace leaving
 #elif SIN == SIN_PLAIN_CPP
 // What an ordinary plugin includes: nothing of it may be refused.
 #include <algorithm>
@@ -138,7 +219,13 @@ constexpr molt_message message_add = {LIE == 1 ? "sub" : "add",
 
 int handle_add(molt_context*, void* state, void* payload, void* reply, molt_text*) {
   auto& value = static_cast<state_1*>(state)->value;
+#if SIN == SIN_STATICS
+  value = sharing::first_uses();
+#elif SIN == SIN_LEAVES
+  leaving::leave(*reinterpret_cast<keepsakes*>(*static_cast<std::int64_t*>(payload)));
+#else
   value += *static_cast<std::int64_t*>(payload);
+#endif
   new (reply) std::int64_t{value};
   return MOLT_OK;
 }
