@@ -5,6 +5,7 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <array>
 
 namespace molt::servers::testing {
@@ -146,8 +147,15 @@ TEST(switching, a_thousand_times_takes_no_memory) {
     }
     return ::mallinfo2().uordblks;
   };
-  const auto early = go_on(100);
-  EXPECT_LE(go_on(1000), early + 1024) << "one byte each time";
+  auto before = go_on(100);
+  std::size_t grown = 0;
+  // What a thread keeps once it has begun comes at some time, and but once.
+  for (int batch = 0; batch == 0 || (grown > 1024 && batch < 3); ++batch) {
+    const auto after = go_on(1000);
+    grown = after - std::min(before, after);
+    before = after;
+  }
+  EXPECT_LE(grown, 1024U) << "one byte each time";
 }
 #endif
 
