@@ -36,7 +36,12 @@ void expect_finding(const std::string& name, finding_kind kind, severity level, 
 
 TEST(inspection, finds_nothing_wrong_with_a_plugin_built_as_authors_build_it) {
   const auto seen = inspected("hand_counter_2");
-  for (const auto& one : seen.findings) ADD_FAILURE() << one.text;
+  for (const auto& one : seen.findings) {
+#if defined(__SANITIZE_ADDRESS__)  // whose reports name the files of global variables
+    if (one.kind == finding_kind::build_path) continue;
+#endif
+    ADD_FAILURE() << one.text;
+  }
   EXPECT_TRUE(seen.replaceable());
   EXPECT_EQ(seen.plugin.name, "counter");
   EXPECT_EQ(seen.plugin.version, "2.0.0");

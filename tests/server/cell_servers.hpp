@@ -94,6 +94,7 @@ struct ask_result {
 
 /// Whether servers with the argument ignore=if_told are to be ignored when they start.
 inline std::atomic<bool> ignores{false};
+inline std::atomic<int> times_ignored{0};
 
 inline latch* latch_of(std::uint64_t bits) { return reinterpret_cast<latch*>(bits); }
 
@@ -101,7 +102,10 @@ struct server : molt::server<state> {
   using messages = molt::messages<add, note, read_log, fail, fail_later, hold, hold_cast, set_peer, ask_peer, tell_peer,
                                   stop_self, after, cancel, spawn, echo_text, ask_result>;
   state init(molt::context& ctx, const molt::arguments& args) {
-    if (const auto when = args.find("ignore"); when && (*when != "if_told" || ignores)) throw molt::ignored{};
+    if (const auto when = args.find("ignore"); when && (*when != "if_told" || ignores)) {
+      ++times_ignored;
+      throw molt::ignored{};
+    }
     if (const auto why = args.find("fail")) throw std::runtime_error{std::string{*why}};
     state made;
     made.value = args.number<std::int64_t>("value", 0);
