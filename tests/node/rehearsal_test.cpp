@@ -72,6 +72,7 @@ class rehearsals : public testing::Test {
       counters_.push_back(*started);
     }
     user_ = std::thread{[this] { use(); }};
+    ASSERT_TRUE(eventually([this] { return called_ > 0; }));
   }
 
   void TearDown() override {
