@@ -152,23 +152,30 @@ std::vector<switch_entry*> engine::old_releases() {
   std::vector<switch_entry*> old;
   std::lock_guard lock{switches_mutex_};
   for (auto& each : switches_)
-    if (&each != current_.load() && each.release != nullptr) old.push_back(&each);
+    if (&each != current_.load() && each.forgotten == 0) old.push_back(&each);
   return old;
 }
 
-// After a grace: an activation under way may be in such a release's adopt. An entry's address may be in the hands of
-// one that read it from a cell before the cell was offered, and takes what has that address for what it has considered;
-// a sweep that begins later outlasts that one too. A sweep beside this one may have collected the entry.
+// What an entry holds. After a grace: an activation under way may be in such a release's adopt.
+static std::vector<std::shared_ptr<const release>> let_go(const std::vector<switch_entry*>& old) {
+  std::vector<std::shared_ptr<const release>> releases;
+  for (switch_entry* const each : old) {
+    each->routes.reset();
+    if (each->release != nullptr) releases.push_back(std::exchange(each->release, nullptr));
+  }
+  return releases;
+}
+
+// At the end of a sweep: no cell has seen one of these any more. An entry's address may still be in the hands of one
+// that read it from a cell before the cell was offered, and takes what has that address for what it has considered; a
+// sweep that begins later outlasts that one too. A sweep beside this one may have collected the entry.
 void engine::forget(const std::vector<switch_entry*>& old, std::uint64_t sweep) {
   std::vector<std::shared_ptr<const servers::release>> forgotten;  // destroyed without the lock
   std::lock_guard lock{switches_mutex_};
   if (sweeps_running_ == 1)
     switches_.remove_if([&](const switch_entry& each) { return each.forgotten != 0 && each.forgotten < sweep; });
-  for (switch_entry* const each : old) {
-    each->routes.reset();
-    forgotten.push_back(std::exchange(each->release, nullptr));
-    each->forgotten = sweeps_begun_;
-  }
+  forgotten = let_go(old);
+  for (switch_entry* const each : old) each->forgotten = sweeps_begun_;
 }
 
 // ---- Suspending
@@ -274,10 +281,13 @@ result<void> engine::retire(const server_type& type, std::int64_t timeout_ns) {
     if (steady_ns() >= deadline) return error{reason::busy, subject + " is still used by " + user};
     std::this_thread::sleep_for(std::chrono::milliseconds{1});
   }
-  {
-    const counted_sweep one{*this};
-    if (const auto old = old_releases(); !old.empty() && gate_.grace(steady_ns() + grace_slice_ns))
-      forget(old, one.number());
+  {  // The entries stay: a cell that no sweep has offered may have seen one last.
+    const counted_sweep no_other_frees_them{*this};
+    std::vector<std::shared_ptr<const servers::release>> releases;
+    if (const auto old = old_releases(); !old.empty() && gate_.grace(steady_ns() + grace_slice_ns)) {
+      std::lock_guard lock{switches_mutex_};
+      releases = let_go(old);
+    }
   }
   std::shared_ptr<const server_type> forgotten;
   std::lock_guard lock{types_mutex_};

@@ -3,8 +3,9 @@
 namespace molt::servers {
 
 void expected_names::expect(const std::vector<std::string>& names) {
+  std::set<std::string, std::less<>> wanted{names.begin(), names.end()};  // before anything changes: it may throw
   const std::scoped_lock lock{mutex_};
-  names_.insert(names.begin(), names.end());
+  names_.swap(wanted);
   by_ = std::this_thread::get_id();
   any_.store(!names_.empty(), std::memory_order_release);
 }

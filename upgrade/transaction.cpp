@@ -256,9 +256,13 @@ void switcher::run_lazy(attempt& now) {
 /// Code of the next release runs from the switch on, and what it adds some moments later.
 void switcher::expect_added(const attempt& now, std::optional<name_expectation>& expected) {
   if (!now.settings.switched || !now.settings.starts) return;
-  std::vector<std::string> names;
-  for (const auto& [name, type] : *now.settings.starts) names.push_back(name);
-  expected.emplace(runtime_, names);
+  try {
+    std::vector<std::string> names;
+    for (const auto& [name, type] : *now.settings.starts) names.push_back(name);
+    expected.emplace(runtime_, names);
+  } catch (const std::bad_alloc&) {
+    return;  // servers may have moved by now: without it a name is missing for some milliseconds, no more
+  }
 }
 
 /// Brings over the servers without traffic, and then the entries that nobody touches.

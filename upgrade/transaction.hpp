@@ -12,9 +12,9 @@
 //                                                                        too when switch_timeout has passed)
 //   migrating    one failed, policy quarantine          needs_attention  new code; the failed ones old code
 //   rolling_back every moved server is back             rolled_back      old code
-//   rolling_back a way back is missing, lossy or fails  needs_attention  as the report names them; where states are
-//   kept,
-//                                                                        or hooks use others, none has gone back
+//   rolling_back a way back is missing, lossy or fails  needs_attention  as the report names them;
+//                                                                        none has gone back where states are kept,
+//                                                                        or hooks use others
 //
 // Invariants: in every final phase every server answers, with its whole state, on one of the two releases; refused and
 // rolled_back leave the release that was running; nothing lossy happens that the operator did not accept, and that goes

@@ -159,6 +159,25 @@ TEST(switching, a_thousand_times_takes_no_memory) {
 }
 #endif
 
+// A new switch's entry may get the memory of a freed one, and a server is told by the entry whether it is behind.
+TEST(switching, offers_servers_that_no_sweep_has_offered_while_types_were_retired) {
+  const auto never_used = make_release<v3::server>(3);
+  const auto& type = *never_used->find_type("t.server");
+  for (int times = 1; times < 5; ++times) {
+    runtime on;
+    on.switch_to(make_release<v1::server>(1));
+    const auto ref = *on.start("t.server", "a", {});
+    for (int i = 0; i < times; ++i) {
+      on.switch_to(make_release<v1::server>(1));
+      ASSERT_TRUE(on.retire(type, 1s));
+    }
+    std::atomic<int> adopted{0};
+    on.switch_to(make_release<v2::server>(2, &adopted));
+    EXPECT_EQ(call(on, ref, which{}).reply, 2) << times;
+    EXPECT_EQ(adopted, 1) << times;
+  }
+}
+
 // A server may be busy all the time, with messages begun after the switch.
 TEST(switching, lets_an_old_release_go_while_handlers_of_the_next_one_run) {
   worker_runtime run;
