@@ -33,8 +33,8 @@ if(MOLT_SANITIZE)
   add_link_options(-fsanitize=${MOLT_SANITIZE})
 endif()
 
-# The same for what need not be fast: tests, their plugins, the tools, the layers about them. UndefinedBehaviorSanitizer's checks make the optimiser
-# take half of a compilation.
+# The same for what need not be fast: tests, their plugins, the tools, the layers about them. UndefinedBehaviorSanitizer's
+# checks make the optimiser take half of a compilation.
 add_library(molt_unhurried_options INTERFACE)
 target_link_libraries(molt_unhurried_options INTERFACE molt_options)
 if(MOLT_SANITIZE MATCHES "undefined")
