@@ -7,6 +7,17 @@
 #include <algorithm>
 #include <cerrno>
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MOLT_LOOKS_FOR_LEAKS
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define MOLT_LOOKS_FOR_LEAKS
+#endif
+#ifdef MOLT_LOOKS_FOR_LEAKS
+#include <sanitizer/lsan_interface.h>
+#endif
+
 namespace molt::servers {
 
 registry::registry(std::size_t servers_max) : slots_max_{std::clamp<std::size_t>(servers_max, 1, (1ULL << 31U))} {
@@ -16,12 +27,21 @@ registry::registry(std::size_t servers_max) : slots_max_{std::clamp<std::size_t>
   // With a million servers a call to any of them would first look for its page. A system without huge pages does
   // without.
   madvise(mapped_, mapped_bytes_, MADV_HUGEPAGE);
+#ifdef MOLT_LOOKS_FOR_LEAKS
+  // It does not look into mapped memory by itself: every server's state would be a leak.
+  __lsan_register_root_region(mapped_, mapped_bytes_);
+#endif
   // Zeroed memory is a valid cell: free, of generation 0, with an empty mailbox.
   cells_ = static_cast<cell*>(mapped_);
   details_ = reinterpret_cast<cell_detail*>(cells_ + slots_max_);
 }
 
-registry::~registry() { munmap(mapped_, mapped_bytes_); }
+registry::~registry() {
+#ifdef MOLT_LOOKS_FOR_LEAKS
+  __lsan_unregister_root_region(mapped_, mapped_bytes_);
+#endif
+  munmap(mapped_, mapped_bytes_);
+}
 
 cell* registry::take_free() {
   std::lock_guard lock{free_mutex_};

@@ -62,6 +62,7 @@ molt::servers::runtime& runtime() {
   static molt::servers::runtime only{[] {
     molt::servers::options given;
     given.pool_threads = 1;
+    given.servers_max = 16;  // leaks are looked for in all of their memory
     return given;
   }()};
   return only;

@@ -6,6 +6,10 @@
 #include <atomic>
 #include <future>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/lsan_interface.h>
+#endif
+
 namespace molt::servers::testing {
 namespace {
 
@@ -55,6 +59,14 @@ TEST(runtime, has_no_server_before_it_has_a_release) {
   runtime on;
   EXPECT_EQ(on.start("worker.server", "", {}).error().why(), reason::refused);
 }
+
+#if defined(__SANITIZE_ADDRESS__)
+TEST(runtime, shows_a_leak_detector_what_it_holds) {
+  worker_runtime run;
+  for (int i = 0; i < 100; ++i) run.start();
+  EXPECT_EQ(__lsan_do_recoverable_leak_check(), 0);
+}
+#endif
 
 TEST(runtime, keeps_stale_references_harmless) {
   worker_runtime run;
