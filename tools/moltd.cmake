@@ -4,3 +4,4 @@ add_executable(moltd moltd.cpp moltd_api.cpp moltd_changes.cpp moltd_daemon.cpp 
 target_compile_definitions(moltd PRIVATE "MOLT_VERSION=\"${PROJECT_VERSION}\"")
 target_link_libraries(moltd PRIVATE molt_unhurried_options molt::node molt::releases Boost::json CLI11::CLI11
                                     PkgConfig::libsystemd spdlog::spdlog)
+molt_precompile_source(moltd molt_unhurried_options)
