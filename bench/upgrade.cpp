@@ -70,7 +70,7 @@ T must(molt::result<T> given, const char* what) {
 }
 
 molt::upgrade::release_content load(const char* version) {
-  const std::vector<std::filesystem::path> files{std::string{GAP_FOLDER "/libgap-"} + version + ".so"};
+  const std::vector<molt::loader::plugin_file> files{std::string{GAP_FOLDER "/libgap-"} + version + ".so"};
   return must(molt::upgrade::load_release(std::string{"gap-"} + version, files), "load");
 }
 

@@ -8,9 +8,9 @@
 #   Boost::json                  node, tools: compiled once, not in every file
 #   PkgConfig::libelf            loader
 #   PkgConfig::libseccomp        loader
+#   PkgConfig::nettle            loader
 #   tomlplusplus::tomlplusplus   releases
 #   LibArchive::LibArchive       releases
-#   PkgConfig::libsodium         releases
 #   PkgConfig::libsystemd        tools
 #   spdlog::spdlog               node
 #   CLI11::CLI11                 tools
@@ -26,7 +26,7 @@ function(molt_find_dependencies)
   if(PkgConfig_FOUND)
     pkg_check_modules(libelf ${need} IMPORTED_TARGET libelf)
     pkg_check_modules(libseccomp ${need} IMPORTED_TARGET libseccomp)
-    pkg_check_modules(libsodium ${need} IMPORTED_TARGET libsodium)
+    pkg_check_modules(nettle ${need} IMPORTED_TARGET nettle)
     pkg_check_modules(libsystemd ${need} IMPORTED_TARGET libsystemd)
   endif()
   find_package(tomlplusplus ${need})

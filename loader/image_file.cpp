@@ -1,6 +1,7 @@
 #include "loader/image_file.hpp"
 
 #include "loader/inspection.hpp"
+#include "loader/sha256.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -77,9 +78,22 @@ result<std::size_t> copy_all(const std::filesystem::path& path, int from, int to
   }
 }
 
+result<void> require_digest(const plugin_file& stated, std::span<const std::byte> bytes) {
+  if (stated.sha256.empty()) return ok();
+  sha256 hash;
+  hash.add({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  const std::string found = hash.hex();
+  if (found == stated.sha256) return ok();
+  return error{reason::corrupt,
+               stated.path.string() + ": has changed since it was installed: its SHA-256 is " + found +
+                   ", its release states " + stated.sha256,
+               "install the package that it came from again: that repairs it"};
+}
+
 }  // namespace
 
-result<image_file> image_file::open(const std::filesystem::path& path) {
+result<image_file> image_file::open(const plugin_file& wanted) {
+  const auto& path = wanted.path;
   // Not blocking, so that a FIFO is refused rather than waited for.
   const descriptor source{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   if (source.get() < 0) return system_error(path, "cannot open", errno);
@@ -94,11 +108,12 @@ result<image_file> image_file::open(const std::filesystem::path& path) {
   if (size == 0) return error{reason::invalid_argument, path.string() + ": the file is empty"};
   if (::fcntl(copy.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
     return system_error(path, "cannot seal its copy", errno);
-  void* view = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, copy.get(), 0);
+  void* view = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, copy.get(), 0);
   if (view == MAP_FAILED) return system_error(path, "cannot map its copy", errno);
   image_file opened;
   opened.descriptor_ = copy.release();
   opened.bytes_ = {static_cast<const std::byte*>(view), size};
+  MOLT_CHECK(require_digest(wanted, opened.bytes_));
   return opened;
 }
 

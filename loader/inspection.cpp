@@ -21,9 +21,9 @@ void sort_findings(inspection& seen) {
                    [](const finding& one, const finding& other) { return one.level > other.level; });
 }
 
-result<inspection> inspect(const std::filesystem::path& path) {
-  MOLT_TRY(const image_file file, image_file::open(path));
-  return inspect_bytes(path, file.bytes());
+result<inspection> inspect(const plugin_file& wanted) {
+  MOLT_TRY(const image_file file, image_file::open(wanted));
+  return inspect_bytes(wanted.path, file.bytes());
 }
 
 result<inspection> inspect_bytes(const std::filesystem::path& name, std::span<const std::byte> bytes) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/result.hpp"
+#include "loader/plugin_file.hpp"
 #include "plugin/description.hpp"
 
 #include <cstddef>
@@ -115,8 +116,8 @@ struct inspection {
 /// Reads the file once and inspects those bytes, in this process: for files that were vouched for, such as a store's,
 /// whose contents were inspected apart when they were installed. Others: inspect_foreign() in foreign_file.hpp. Errors:
 /// io, not_found, out_of_bounds (too large), invalid_argument (not a shared object for x86-64 or aarch64), corrupt
-/// (truncated or inconsistent).
-[[nodiscard]] result<inspection> inspect(const std::filesystem::path&);
+/// (truncated or inconsistent, or not of the SHA-256 stated).
+[[nodiscard]] result<inspection> inspect(const plugin_file&);
 
 /// The same from memory; `name` stands for the path in messages.
 [[nodiscard]] result<inspection> inspect_bytes(const std::filesystem::path& name, std::span<const std::byte>);

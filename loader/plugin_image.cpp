@@ -303,9 +303,10 @@ std::string plugin_image::name_of(std::uintptr_t address) const {
   return name_address(parts_->file.bytes(), address - parts_->begin + parts_->first_address);
 }
 
-result<lease> load(const std::filesystem::path& path) {
+result<lease> load(const plugin_file& wanted) {
+  const auto& path = wanted.path;
   auto parts = std::make_unique<image_parts>();
-  MOLT_TRY(parts->file, image_file::open(path));
+  MOLT_TRY(parts->file, image_file::open(wanted));
   {
     MOLT_TRY(const elf_image image, elf_image::parse(path, parts->file.bytes()));
     parts->facts = inspect_image(path, parts->file.bytes().size(), image);

@@ -1,9 +1,8 @@
 // A plugin mapped into this process, and the leases that keep it there.
 //
-//   load      copies the file into a sealed memory file, inspects that copy, and loads that same copy: nobody can
-//   change the
-//             bytes between inspection and loading, nor later under a running server (an overwritten mapped file is a
-//             SIGBUS).
+//   load      copies the file into a sealed memory file, compares the copy with the SHA-256 that its release states,
+//             inspects it, and loads that same copy: nobody can change the bytes between inspection and loading, nor
+//             later under a running server (an overwritten mapped file is a SIGBUS).
 //   lease     a shared pointer; whoever holds a pointer into the image (a table, a schema, a hook, a vtable) holds one.
 //   unload    takes the last lease, closes, and looks whether the image is really gone.
 //
@@ -82,10 +81,10 @@ class plugin_image {
 using lease = std::shared_ptr<const plugin_image>;
 
 /// Inspects and loads a plugin. The same plugin (equal build ID, equal bytes) already mapped: another lease on it.
-/// Errors: those of inspect(); refused (a finding, or the table's own defect), incompatible (another machine, ABI
+/// Errors, after which nothing is mapped that was not before: those of inspect(); refused (a finding, or the table's own defect), incompatible (another machine, ABI
 /// version, or the table disagrees with the note), already_exists (another file with an equal build ID is mapped), io
 /// (what the linker said). Threading: any thread.
-[[nodiscard]] result<lease> load(const std::filesystem::path&);
+[[nodiscard]] result<lease> load(const plugin_file&);
 
 struct unload_report {
   std::string plugin;  ///< "kv 1.0.0"

@@ -1,6 +1,7 @@
 #include "node/release_setup.hpp"
 
 #include "loader/inspection.hpp"
+#include "releases/package.hpp"
 #include "server/watches.hpp"
 
 #include <algorithm>
@@ -52,6 +53,26 @@ result<void> check(const release_facts& facts, const descriptions& plugins) {
     MOLT_CHECK(check_type(plugins, listener.connection, MOLT_KIND_CONNECTION,
                           file + ":" + std::to_string(listener.line) + ": " + listener.name));
   return ok();
+}
+
+/// What is to be loaded. An installed release states the contents of its files; a folder that somebody made has no such
+/// list.
+result<std::vector<loader::plugin_file>> plugin_files(const release_facts& facts) {
+  const auto listed = releases::read_contents(facts.folder);
+  if (!listed && listed.error().why() != reason::not_found) return listed.error();
+  std::vector<loader::plugin_file> files;
+  for (const auto& plugin : facts.manifest.plugins) {
+    auto& file = files.emplace_back(facts.folder / plugin.file);
+    if (!listed) continue;
+    const auto found = std::find_if(listed->begin(), listed->end(),
+                                    [&](const releases::content_entry& each) { return each.path == plugin.file; });
+    if (found == listed->end())
+      return error{reason::corrupt,
+                   file.path.string() + ": not in the release's " + std::string{releases::contents_file_name},
+                   "install the package that it came from again: that repairs it"};
+    file.sha256 = found->sha256;
+  }
+  return files;
 }
 
 servers::restart restart_of(releases::restart_kind kind) noexcept {
@@ -146,8 +167,7 @@ result<loaded_release> load_release_folder(const std::filesystem::path& folder) 
   loaded_release made;
   MOLT_TRY(made.facts.manifest, releases::read_manifest(folder));
   made.facts.folder = folder;
-  std::vector<std::filesystem::path> files;
-  for (const auto& plugin : made.facts.manifest.plugins) files.push_back(folder / plugin.file);
+  MOLT_TRY(const auto files, plugin_files(made.facts));
   MOLT_TRY(made.content, upgrade::load_release(made.facts.id(), files));
   MOLT_CHECK(check(made.facts, made.content.descriptions()));
   return made;
@@ -157,8 +177,9 @@ result<inspected_release> inspect_release_folder(const std::filesystem::path& fo
   inspected_release made;
   MOLT_TRY(made.facts.manifest, releases::read_manifest(folder));
   made.facts.folder = folder;
-  for (const auto& plugin : made.facts.manifest.plugins) {
-    MOLT_TRY(loader::inspection inspected, loader::inspect(folder / plugin.file));
+  MOLT_TRY(const auto files, plugin_files(made.facts));
+  for (const auto& file : files) {
+    MOLT_TRY(loader::inspection inspected, loader::inspect(file));
     MOLT_CHECK(loader::require_replaceable(inspected));
     made.plugins.push_back(std::move(inspected.plugin));
   }

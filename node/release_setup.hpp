@@ -29,7 +29,8 @@ struct loaded_release {
 };
 
 /// Reads the manifest, loads the plugins, and checks that the types which the manifest starts exist and are of the
-/// right kind. Errors: those of read_manifest and load_release; refused (a type that no plugin has, or of the wrong
+/// right kind. Of an installed release the plugins' bytes must be those that its molt-contents states. Errors: those of
+/// read_manifest, read_contents and load_release; refused (a type that no plugin has, or of the wrong
 /// kind; a plugin whose name or version is not the manifest's).
 [[nodiscard]] result<loaded_release> load_release_folder(const std::filesystem::path& folder);
 

@@ -1,7 +1,8 @@
 // The list of a release's files: made from a folder, printed, parsed, compared.
 #include "base/durable_file.hpp"
 #include "base/unique_fd.hpp"
-#include "releases/file_digest.hpp"
+#include "loader/sha256.hpp"
+#include "releases/file_pieces.hpp"
 #include "releases/package.hpp"
 
 #include <fcntl.h>
@@ -159,7 +160,7 @@ result<std::vector<content_entry>> list_contents(const fs::path& folder) {
   auto list = std::move(walk).take();
   MOLT_CHECK(check_list(list));
   for (auto& entry : list) {
-    digest hash;
+    loader::sha256 hash;
     std::uint64_t size = 0;
     MOLT_CHECK(read_in_pieces(folder / entry.path, [&](std::string_view piece) {
       hash.add(piece);
@@ -172,12 +173,17 @@ result<std::vector<content_entry>> list_contents(const fs::path& folder) {
   return list;
 }
 
+result<std::vector<content_entry>> read_contents(const fs::path& folder) {
+  MOLT_TRY(const auto text, read_file(folder / contents_file_name, contents_bytes_max));
+  auto list = parse_contents(text);
+  if (!list) return error{list.error().why(), folder.string() + ": " + list.error().message()};
+  return list;
+}
+
 result<void> verify_contents(const fs::path& folder) {
   const std::string repair = "install the package that it came from again: that repairs it";
-  const auto text = read_file(folder / contents_file_name, contents_bytes_max);
-  if (!text) return error{reason::corrupt, text.error().message(), repair};
-  const auto listed = parse_contents(*text);
-  if (!listed) return error{reason::corrupt, folder.string() + ": " + listed.error().message(), repair};
+  const auto listed = read_contents(folder);
+  if (!listed) return error{reason::corrupt, listed.error().message(), repair};
   MOLT_TRY(const auto found, list_contents(folder));
   auto expected = listed->begin();
   const auto wrong = [&](const std::string& path, std::string_view what) {

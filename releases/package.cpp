@@ -2,7 +2,8 @@
 
 #include "base/durable_file.hpp"
 #include "base/unique_fd.hpp"
-#include "releases/file_digest.hpp"
+#include "loader/sha256.hpp"
+#include "releases/file_pieces.hpp"
 #include "releases/package_reader.hpp"
 #include "releases/release_folder.hpp"
 
@@ -86,7 +87,7 @@ result<void> write_package(int fd, const fs::path& shown, const fs::path& folder
   MOLT_CHECK(writer.write(contents));
   for (const auto& entry : list) {
     MOLT_CHECK(writer.begin_file(entry.path, entry.size));
-    digest hash;
+    loader::sha256 hash;
     std::uint64_t size = 0;
     MOLT_CHECK(read_in_pieces(folder / entry.path, [&](std::string_view bytes) {
       hash.add(bytes);
@@ -177,7 +178,7 @@ result<manifest> unpack(const fs::path& file, const fs::path& folder, file_syste
 namespace {
 
 [[nodiscard]] std::string digest_of(std::string_view text) {
-  digest hash;
+  loader::sha256 hash;
   hash.add(text);
   return hash.hex();
 }

@@ -49,6 +49,10 @@ struct content_entry {
 [[nodiscard]] std::string print_contents(const std::vector<content_entry>&);
 result<std::vector<content_entry>> parse_contents(std::string_view text);
 
+/// The list of an installed release. Errors: not_found (none: the folder was never installed), corrupt, out_of_bounds,
+/// io.
+result<std::vector<content_entry>> read_contents(const std::filesystem::path& folder);
+
 /// Walks a folder and hashes its files; a molt-contents in it is left out. Errors: refused (a link, device or other
 /// special file, a name that could not be unpacked), out_of_bounds, io.
 result<std::vector<content_entry>> list_contents(const std::filesystem::path& folder);

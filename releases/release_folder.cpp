@@ -1,6 +1,7 @@
 #include "releases/release_folder.hpp"
 
 #include "base/durable_file.hpp"
+#include "loader/sha256.hpp"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -132,7 +133,7 @@ result<void> release_folder::add(std::string_view path, const std::function<resu
   const std::string name = shown.filename().string();
   const unique_fd file{system_.open(parent.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, file_mode)};
   if (!file) return step_failed("creating", shown);
-  digest hash;
+  loader::sha256 hash;
   std::uint64_t size = 0;
   MOLT_CHECK(fill([&](std::string_view bytes) -> result<void> {
     size += bytes.size();

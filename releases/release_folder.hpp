@@ -10,7 +10,7 @@
 #include "base/file_system.hpp"
 #include "base/result.hpp"
 #include "base/unique_fd.hpp"
-#include "releases/file_digest.hpp"
+#include "releases/file_pieces.hpp"
 #include "releases/package.hpp"
 
 #include <cstdint>

@@ -50,7 +50,7 @@ std::shared_ptr<const loaded_plugin> loaded_plugin::make(loader::lease image) {
   return std::make_shared<loaded_plugin>(std::move(image));
 }
 
-result<std::shared_ptr<const loaded_plugin>> loaded_plugin::load(const std::filesystem::path& file) {
+result<std::shared_ptr<const loaded_plugin>> loaded_plugin::load(const loader::plugin_file& file) {
   MOLT_TRY(auto image, loader::load(file));
   return make(std::move(image));
 }
@@ -67,7 +67,7 @@ std::vector<plugin_description> release_content::descriptions() const {
   return all;
 }
 
-result<release_content> load_release(std::string id, std::span<const std::filesystem::path> plugins) {
+result<release_content> load_release(std::string id, std::span<const loader::plugin_file> plugins) {
   release_content content{std::move(id), {}};
   for (const auto& file : plugins) {
     auto plugin = loaded_plugin::load(file);

@@ -40,7 +40,7 @@ using migration::direction;
 /// Threading: immutable. Ownership: shares the image.
 class loaded_plugin {
  public:
-  [[nodiscard]] static result<std::shared_ptr<const loaded_plugin>> load(const std::filesystem::path&);
+  [[nodiscard]] static result<std::shared_ptr<const loaded_plugin>> load(const loader::plugin_file&);
   [[nodiscard]] static std::shared_ptr<const loaded_plugin> make(loader::lease);
 
   [[nodiscard]] const plugin_description& description() const noexcept { return lease_->description(); }
@@ -67,7 +67,7 @@ struct release_content {
 };
 
 /// Loads every file, or none. Errors: those of loader::load.
-[[nodiscard]] result<release_content> load_release(std::string id, std::span<const std::filesystem::path> plugins);
+[[nodiscard]] result<release_content> load_release(std::string id, std::span<const loader::plugin_file> plugins);
 
 /// A plugin already loaded is one object, however often it was asked for: its servers are not touched by an upgrade.
 void share_loaded_plugins(std::span<const release_content> loaded, release_content& next);

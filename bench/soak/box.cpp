@@ -105,7 +105,7 @@ void box::start_children() {
 }
 
 upgrade::release_content box::load(const char* version) {
-  const std::vector<std::filesystem::path> files{std::string{SOAK_FOLDER "/libsoak-"} + version + ".so"};
+  const std::vector<molt::loader::plugin_file> files{std::string{SOAK_FOLDER "/libsoak-"} + version + ".so"};
   auto loaded = upgrade::load_release(std::string{"soak-"} + version, files);
   if (loaded) return std::move(*loaded);
   std::fprintf(stderr, "soak: %s\n", loaded.error().text().c_str());

@@ -4,6 +4,7 @@
 #include "node/listening.hpp"
 #include "node/node_api.hpp"
 #include "node_fixture.hpp"
+#include "releases/package.hpp"
 
 #include <gmock/gmock.h>
 
@@ -329,6 +330,41 @@ TEST_F(change_test, refuses_a_broken_release_and_serves_on) {
   const auto cut = box_->upgrade(folder, {});
   ASSERT_FALSE(cut);
   EXPECT_THAT(cut.error().message(), HasSubstr("line.so"));
+  expect_on_1(user);
+}
+
+TEST_F(change_test, refuses_a_plugin_that_is_not_the_one_that_was_installed) {
+  start();
+  client user{port()};
+  const auto folder = folder_of(version_2());
+  const auto installed = releases::list_contents(folder);
+  ASSERT_TRUE(installed);
+  std::ofstream{folder / releases::contents_file_name} << releases::print_contents(*installed);
+  // What the plan may have seen, and nobody but the list could tell: a sound plugin of that name and version.
+  std::ofstream{folder / "plugins/line.so", std::ios::app | std::ios::binary} << '\n';
+  const auto changed = releases::list_contents(folder);
+  ASSERT_TRUE(changed);
+  for (const auto& refused : {box_->upgrade(folder, {}).error(), box_->plan_upgrade(folder, {}, nullptr).error()}) {
+    EXPECT_EQ(refused.why(), reason::corrupt);
+    EXPECT_THAT(refused.text(), HasSubstr("line.so"));
+    EXPECT_THAT(refused.text(), HasSubstr("its SHA-256 is " + changed->front().sha256));
+    EXPECT_THAT(refused.text(), HasSubstr("its release states " + installed->front().sha256));
+    EXPECT_THAT(refused.hint(), HasSubstr("install the package"));
+  }
+  expect_on_1(user);
+  std::filesystem::copy_file(version_2().plugin, folder / "plugins/line.so",
+                             std::filesystem::copy_options::overwrite_existing);
+  ASSERT_EQ(box_->upgrade(folder, {})->result, phase::done);
+}
+
+TEST_F(change_test, refuses_a_release_whose_list_lacks_a_plugin_or_cannot_be_read) {
+  start();
+  client user{port()};
+  const auto folder = folder_of(version_2());
+  std::ofstream{folder / releases::contents_file_name} << releases::print_contents({});
+  EXPECT_THAT(box_->upgrade(folder, {}).error().message(), HasSubstr("line.so: not in the release's molt-contents"));
+  std::ofstream{folder / releases::contents_file_name} << "molt-contents 1\nhalf a li";
+  EXPECT_EQ(box_->upgrade(folder, {}).error().why(), reason::corrupt);
   expect_on_1(user);
 }
 

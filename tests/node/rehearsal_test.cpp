@@ -32,7 +32,7 @@ using testing::IsEmpty;
 using testing::Not;
 
 upgrade::release_content load(const char* file) {
-  const std::vector<std::filesystem::path> files{file};
+  const std::vector<loader::plugin_file> files{file};
   auto loaded = upgrade::load_release("", files);
   EXPECT_TRUE(loaded) << (loaded ? "" : loaded.error().text());
   if (!loaded) return {};
@@ -99,7 +99,7 @@ class rehearsals : public testing::Test {
     made.task = switcher_.task_for_rehearsal(settings, planned);
     made.to = "counter-2";
     made.load = [file]() -> result<upgrade::release_content> {
-      const std::vector<std::filesystem::path> files{file};
+      const std::vector<loader::plugin_file> files{file};
       return upgrade::load_release("counter-2", files);
     };
     made.limits.time = 100s;

@@ -1,6 +1,6 @@
 #include "releases/package.hpp"
 
-#include "releases/file_digest.hpp"
+#include "loader/sha256.hpp"
 #include "tests/base/faulty_file_system.hpp"
 #include "tests/releases/release_fixture.hpp"
 
@@ -30,7 +30,7 @@ std::string bytes_of(const fs::path& file) {
 }
 
 std::string hash_of(std::string_view content) {
-  digest hash;
+  loader::sha256 hash;
   hash.add(content);
   return hash.hex();
 }
@@ -64,7 +64,7 @@ attempt unpack_forged(const std::vector<forged>& entries) {
   return {done.error().message(), done.error().why(), fs::is_empty(folder / "into")};
 }
 
-TEST(digest, is_sha256) {
+TEST(sha256, is_what_others_compute) {
   EXPECT_EQ(hash_of("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 

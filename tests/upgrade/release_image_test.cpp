@@ -45,7 +45,7 @@ TEST(release_image, says_why_there_is_no_path) {
 }
 
 TEST(load_release, loads_every_plugin_or_none) {
-  const std::vector<std::filesystem::path> files{fixtures::counter_1_0_0, "/nonexistent/libnothing.so"};
+  const std::vector<loader::plugin_file> files{fixtures::counter_1_0_0, "/nonexistent/libnothing.so"};
   const auto loaded = load_release("pair-1.0.0", files);
   ASSERT_FALSE(loaded);
   EXPECT_THAT(loaded.error().text(), HasSubstr("pair-1.0.0"));

@@ -35,7 +35,7 @@ inline constexpr bool unloads = true;
 #endif
 
 inline release_content load(const char* file) {
-  const std::vector<std::filesystem::path> files{file};
+  const std::vector<loader::plugin_file> files{file};
   auto loaded = load_release("", files);
   if (!loaded) {
     ADD_FAILURE() << loaded.error().text();

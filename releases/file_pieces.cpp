@@ -1,4 +1,4 @@
-#include "releases/file_digest.hpp"
+#include "releases/file_pieces.hpp"
 
 #include "base/durable_file.hpp"
 #include "base/unique_fd.hpp"
@@ -7,22 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <vector>
 
 namespace molt::releases {
-
-std::string digest::hex() {
-  std::array<unsigned char, crypto_hash_sha256_BYTES> bytes{};
-  ::crypto_hash_sha256_final(&state_, bytes.data());
-  std::string text;
-  for (const unsigned char byte : bytes) {
-    text += "0123456789abcdef"[byte >> 4U];
-    text += "0123456789abcdef"[byte & 15U];
-  }
-  return text;
-}
 
 result<void> read_in_pieces(const std::filesystem::path& file,
                             const std::function<result<void>(std::string_view)>& take) {
