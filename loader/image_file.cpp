@@ -1,5 +1,7 @@
 #include "loader/image_file.hpp"
 
+#include "base/memory_map.hpp"
+#include "base/unique_fd.hpp"
 #include "loader/inspection.hpp"
 #include "loader/sha256.hpp"
 
@@ -9,14 +11,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
-#include <fstream>
-#include <string_view>
 #include <utility>
 
 namespace molt::loader {
@@ -30,21 +27,6 @@ error system_error(const std::filesystem::path& path, const char* what, int code
   const reason why = code == ENOENT ? reason::not_found : reason::io;
   return error{why, path.string() + ": " + what + ": " + std::strerror(code)};
 }
-
-class descriptor {
- public:
-  explicit descriptor(int value) : value_{value} {}
-  descriptor(const descriptor&) = delete;
-  descriptor& operator=(const descriptor&) = delete;
-  ~descriptor() {
-    if (value_ >= 0) ::close(value_);
-  }
-  [[nodiscard]] int get() const { return value_; }
-  [[nodiscard]] int release() { return std::exchange(value_, -1); }
-
- private:
-  int value_;
-};
 
 // The name is what /proc/self/maps, perf and a core file show.
 int make_memory_file(const std::filesystem::path& path) {
@@ -95,15 +77,15 @@ result<void> require_digest(const plugin_file& stated, std::span<const std::byte
 result<image_file> image_file::open(const plugin_file& wanted) {
   const auto& path = wanted.path;
   // Not blocking, so that a FIFO is refused rather than waited for.
-  const descriptor source{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  if (source.get() < 0) return system_error(path, "cannot open", errno);
+  const unique_fd source{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  if (!source) return system_error(path, "cannot open", errno);
   struct stat status {};
   if (::fstat(source.get(), &status) != 0) return system_error(path, "cannot look at", errno);
   if (!S_ISREG(status.st_mode)) return error{reason::invalid_argument, path.string() + ": not a regular file"};
   if (static_cast<std::size_t>(status.st_size) > image_size_max) return too_large(path);
 
-  descriptor copy{make_memory_file(path)};
-  if (copy.get() < 0) return system_error(path, "cannot make a memory file", errno);
+  unique_fd copy{make_memory_file(path)};
+  if (!copy) return system_error(path, "cannot make a memory file", errno);
   MOLT_TRY(const std::size_t size, copy_all(path, source.get(), copy.get()));
   if (size == 0) return error{reason::invalid_argument, path.string() + ": the file is empty"};
   if (::fcntl(copy.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
@@ -138,28 +120,14 @@ std::string image_file::load_path() const {
 result<bool> image_file::mapped_elsewhere() const {
   struct stat status {};
   if (::fstat(descriptor_, &status) != 0) return system_error(load_path(), "cannot look at", errno);
-  char device[32];
-  std::snprintf(device, sizeof device, "%02x:%02x", major(status.st_dev), minor(status.st_dev));
-
-  std::ifstream maps{"/proc/self/maps"};
-  if (!maps) return system_error("/proc/self/maps", "cannot open", errno);
-  // 7f0c5a200000-7f0c5a201000 r--p 00000000 00:01 1234    /memfd:libkv.so (deleted)
-  std::string line;
-  while (std::getline(maps, line)) {
-    std::string_view rest{line};
-    std::string_view field[5];
-    for (auto& value : field) {
-      value = rest.substr(0, rest.find(' '));
-      rest.remove_prefix(std::min(rest.size(), value.size() + 1));
-    }
-    std::uint64_t inode = 0;
-    std::from_chars(field[4].data(), field[4].data() + field[4].size(), inode);
-    if (field[3] != device || inode != status.st_ino) continue;
-    std::uintptr_t start = 0;
-    std::from_chars(field[0].data(), field[0].data() + field[0].size(), start, 16);
-    if (start != reinterpret_cast<std::uintptr_t>(bytes_.data())) return true;
-  }
-  return false;
+  bool elsewhere = false;
+  const bool read = visit_mappings([&](const map_line& line) {
+    elsewhere = line.device_major == major(status.st_dev) && line.device_minor == minor(status.st_dev) &&
+                line.inode == status.st_ino && line.begin != reinterpret_cast<std::uintptr_t>(bytes_.data());
+    return !elsewhere;
+  });
+  if (!read) return system_error("/proc/self/maps", "cannot read", errno);
+  return elsewhere;
 }
 
 }  // namespace molt::loader

@@ -1,14 +1,14 @@
 #include "loader/process_memory.hpp"
 
+#include "base/memory_map.hpp"
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cstring>
-#include <fstream>
 
 namespace molt::loader {
 namespace {
@@ -16,26 +16,6 @@ namespace {
 constexpr std::size_t pages_at_once = std::size_t{1} << 16U;
 constexpr std::uint64_t page_is_present = std::uint64_t{1} << 63U;
 constexpr std::uint64_t page_is_swapped = std::uint64_t{1} << 62U;
-
-template <class Number>
-bool take_number(std::string_view& from, Number& number, int base) {
-  const auto [end, failed] = std::from_chars(from.data(), from.data() + from.size(), number, base);
-  if (failed != std::errc{}) return false;
-  from.remove_prefix(static_cast<std::size_t>(end - from.data()));
-  return true;
-}
-
-bool take(std::string_view& from, char wanted) {
-  if (from.empty() || from.front() != wanted) return false;
-  from.remove_prefix(1);
-  return true;
-}
-
-std::string_view take_word(std::string_view& from) {
-  const auto word = from.substr(0, from.find(' '));
-  from.remove_prefix(std::min(from.size(), word.size() + 1));
-  return word;
-}
 
 }  // namespace
 
@@ -48,32 +28,14 @@ int mapping::protection() const noexcept {
   return (readable ? PROT_READ : 0) | (writable ? PROT_WRITE : 0) | (executable ? PROT_EXEC : 0);
 }
 
-bool parse_mapping(std::string_view line, mapping& to) {
-  // 7f0c5a200000-7f0c5a201000 r-xp 00001000 00:01 1234    /memfd:libkv.so (deleted)
-  to = {};
-  if (!take_number(line, to.begin, 16) || !take(line, '-') || !take_number(line, to.end, 16) || !take(line, ' '))
-    return false;
-  const auto allowed = take_word(line);
-  if (allowed.size() != 4 || to.begin >= to.end) return false;
-  to.readable = allowed[0] == 'r';
-  to.writable = allowed[1] == 'w';
-  to.executable = allowed[2] == 'x';
-  to.shared = allowed[3] == 's';
-  (void)take_word(line);  // offset
-  (void)take_word(line);  // device
-  if (!take_number(line, to.inode, 10)) return false;
-  line.remove_prefix(std::min(line.size(), line.find_first_not_of(' ')));
-  to.path = line;
-  return true;
-}
-
 result<std::vector<mapping>> read_mappings() {
-  std::ifstream maps{"/proc/self/maps"};
-  if (!maps) return error{reason::io, std::string{"/proc/self/maps: "} + std::strerror(errno)};
   std::vector<mapping> all;
-  std::string line;
-  for (mapping one; std::getline(maps, line);)
-    if (parse_mapping(line, one)) all.push_back(std::move(one));
+  const bool read = visit_mappings([&all](const map_line& line) {
+    all.push_back(
+        {line.begin, line.end, line.readable, line.writable, line.executable, line.shared, std::string{line.path}});
+    return true;
+  });
+  if (!read) return error{reason::io, std::string{"/proc/self/maps: "} + std::strerror(errno)};
   if (all.empty()) return error{reason::io, "/proc/self/maps: there is nothing to read"};
   return all;
 }

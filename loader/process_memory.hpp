@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace molt::loader {
@@ -19,15 +18,12 @@ struct mapping {
   bool writable = false;
   bool executable = false;
   bool shared = false;
-  std::uint64_t inode = 0;
   std::string path;  ///< empty: of no file; "[heap]", "[stack]"
 
   [[nodiscard]] bool contains(std::uintptr_t address) const noexcept { return address >= begin && address < end; }
   [[nodiscard]] int protection() const noexcept;  ///< as mprotect takes it
 };
 
-/// Of one line of /proc/self/maps; false if it is none.
-[[nodiscard]] bool parse_mapping(std::string_view line, mapping&);
 /// In ascending order. Errors: io. Threading: any thread.
 [[nodiscard]] result<std::vector<mapping>> read_mappings();
 /// Null if none holds the address. `all` in ascending order.

@@ -1,42 +1,18 @@
 #include "node/memory_map.hpp"
 
 #include <elf.h>
-#include <fcntl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstring>
+#include <string_view>
 
 namespace molt::node {
 namespace {
 
 constexpr std::size_t path_max = 4096;
-constexpr std::size_t line_max = path_max + 128;
 constexpr unsigned headers_max = 64;
 constexpr std::uint64_t notes_max = 4096;
-
-bool take_number(std::string_view& from, unsigned base, std::uint64_t& number) noexcept {
-  number = 0;
-  std::size_t used = 0;
-  for (; used < from.size() && used < 17; ++used) {
-    const char c = from[used];
-    unsigned digit = 99;
-    if (c >= '0' && c <= '9') digit = static_cast<unsigned>(c - '0');
-    if (c >= 'a' && c <= 'f') digit = static_cast<unsigned>(c - 'a') + 10;
-    if (digit >= base) break;
-    number = number * base + digit;
-  }
-  if (used == 0 || used > 16) return false;
-  from.remove_prefix(used);
-  return true;
-}
-
-bool take(std::string_view& from, char wanted) noexcept {
-  if (from.empty() || from.front() != wanted) return false;
-  from.remove_prefix(1);
-  return true;
-}
 
 /// The build ID among the notes of one segment.
 std::size_t find_build_id(std::uint64_t at, std::uint64_t size, unsigned char (&to)[build_id_max]) noexcept {
@@ -65,10 +41,8 @@ struct image_search {
   std::size_t path_size = 0;
   std::uint64_t header = 0;
 
-  void look_at(std::string_view line) noexcept {
-    map_line here;
-    if (!parse_map_line(line, here) || here.path.empty() || here.path.front() != '/' || here.path.size() > path_max)
-      return;
+  void look_at(const map_line& here) noexcept {
+    if (here.path.empty() || here.path.front() != '/' || here.path.size() > path_max) return;
     if (here.file_offset == 0) {
       std::memcpy(path, here.path.data(), here.path.size());
       path_size = here.path.size();
@@ -79,26 +53,6 @@ struct image_search {
 };
 
 }  // namespace
-
-bool parse_map_line(std::string_view line, map_line& to) noexcept {
-  // 7f0c5a200000-7f0c5a201000 r-xp 00001000 00:01 1234    /memfd:libkv.so (deleted)
-  to = {};
-  if (!take_number(line, 16, to.begin) || !take(line, '-') || !take_number(line, 16, to.end) || !take(line, ' '))
-    return false;
-  if (line.size() < 5 || line[4] != ' ' || to.begin >= to.end) return false;
-  to.executable = line[2] == 'x';
-  line.remove_prefix(5);
-  std::uint64_t unused = 0;
-  if (!take_number(line, 16, to.file_offset) || !take(line, ' ') || !take_number(line, 16, unused) ||
-      !take(line, ':') || !take_number(line, 16, unused) || !take(line, ' ') || !take_number(line, 10, unused))
-    return false;
-  while (take(line, ' ')) {
-  }
-  constexpr std::string_view deleted = " (deleted)";
-  if (line.ends_with(deleted)) line.remove_suffix(deleted.size());
-  to.path = line;
-  return true;
-}
 
 bool read_memory(std::uint64_t address, void* to, std::size_t size) noexcept {
   const iovec here{to, size};
@@ -128,33 +82,11 @@ std::size_t read_build_id(std::uint64_t header, unsigned char (&to)[build_id_max
 }
 
 bool visit_images(void (*visit)(const map_line&, std::uint64_t header, void*), void* with) noexcept {
-  const int fd = ::open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return false;
   image_search search{visit, with, {}};
-  char buffer[line_max];
-  std::size_t filled = 0;
-  bool skipping = false;  // the rest of a line that is too long
-  for (;;) {
-    const ssize_t got = ::read(fd, buffer + filled, sizeof buffer - filled);
-    if (got < 0 && errno == EINTR) continue;
-    if (got <= 0) break;
-    filled += static_cast<std::size_t>(got);
-    std::size_t begin = 0;
-    while (const void* const found = std::memchr(buffer + begin, '\n', filled - begin)) {
-      const auto end = static_cast<std::size_t>(static_cast<const char*>(found) - buffer);
-      if (!skipping) search.look_at({buffer + begin, end - begin});
-      skipping = false;
-      begin = end + 1;
-    }
-    filled -= begin;
-    std::memmove(buffer, buffer + begin, filled);
-    if (filled == sizeof buffer) {
-      filled = 0;
-      skipping = true;
-    }
-  }
-  ::close(fd);
-  return true;
+  return visit_mappings([&search](const map_line& line) {
+    search.look_at(line);
+    return true;
+  });
 }
 
 }  // namespace molt::node

@@ -1,23 +1,12 @@
-// What is mapped where in this process, read so that a signal handler may: no allocation, no lock, no exception.
+// The images that are mapped in this process, read so that a signal handler may: no allocation, no lock, no exception.
 #pragma once
+
+#include "base/memory_map.hpp"
 
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
 
 namespace molt::node {
-
-/// One line of /proc/self/maps.
-struct map_line {
-  std::uint64_t begin = 0;
-  std::uint64_t end = 0;
-  std::uint64_t file_offset = 0;
-  bool executable = false;
-  std::string_view path;  ///< empty if it is no file's; " (deleted)" is left out
-};
-
-/// False: it is no such line. Async-signal-safe.
-[[nodiscard]] bool parse_map_line(std::string_view line, map_line&) noexcept;
 
 /// Copies memory of this process; false if it is not there to be read. Async-signal-safe.
 [[nodiscard]] bool read_memory(std::uint64_t address, void* to, std::size_t size) noexcept;

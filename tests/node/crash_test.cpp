@@ -121,19 +121,6 @@ TEST(crash_raw, refuses_what_no_handler_writes_and_names_the_line) {
   EXPECT_EQ(parse_crash_raw(std::string(crash_raw_size_max + 1, 'x')).error().why(), reason::out_of_bounds);
 }
 
-TEST(memory_map, reads_lines_of_proc_maps_and_refuses_others) {
-  map_line found;
-  ASSERT_TRUE(parse_map_line("7f0c5a200000-7f0c5a201000 r-xp 00001000 00:01 1234    /memfd:libkv.so (deleted)", found));
-  EXPECT_EQ(found.begin, 0x7f0c5a200000U);
-  EXPECT_EQ(found.file_offset, 0x1000U);
-  EXPECT_TRUE(found.executable);
-  EXPECT_EQ(found.path, "/memfd:libkv.so");
-  ASSERT_TRUE(parse_map_line("7f0c5a200000-7f0c5a201000 rw-p 00000000 00:00 0 ", found));
-  EXPECT_TRUE(found.path.empty());
-  for (const char* const odd : {"", "x", "7f-", "7f0c5a201000-7f0c5a200000 r-xp 0 0:0 0", "1-2 r-x"})
-    EXPECT_FALSE(parse_map_line(odd, found)) << odd;
-}
-
 TEST(memory_map, does_not_fault_where_nothing_is) {
   char byte = 0;
   EXPECT_FALSE(read_memory(16, &byte, 1));
