@@ -126,8 +126,9 @@ std::string look(const std::filesystem::path& path, std::span<const std::byte> b
   return std::move(out).take() + encode_answer(answer);
 }
 
-result<foreign_answer> ask(const std::filesystem::path& path, bool list_exports) {
-  MOLT_TRY(const image_file file, image_file::open(path));
+result<foreign_answer> ask(const plugin_file& wanted, bool list_exports) {
+  const auto& path = wanted.path;
+  MOLT_TRY(const image_file file, image_file::open(wanted));
   MOLT_TRY(const std::string said, run_confined(path.string(), [&] { return look(path, file.bytes(), list_exports); }));
   answer_reader from{said};
   if (from.number() != 0) {
@@ -211,13 +212,13 @@ result<foreign_answer> decode_answer(std::string_view bytes) {
   return answer;
 }
 
-result<inspection> inspect_foreign(const std::filesystem::path& path) {
-  MOLT_TRY(auto answer, ask(path, false));
+result<inspection> inspect_foreign(const plugin_file& wanted) {
+  MOLT_TRY(auto answer, ask(wanted, false));
   host_question question{answer.seen, {}, {}};
   for (const auto& library : answer.seen.needed) {
     // A name with a slash is a path: the linker does not look for it in this folder.
     if (library.empty() || library.find('/') != std::string::npos) continue;
-    const auto beside = path.parent_path() / library;
+    const auto beside = wanted.path.parent_path() / library;
     std::error_code failed;
     if (!std::filesystem::is_regular_file(beside, failed)) continue;
     question.beside.insert(library);

@@ -16,7 +16,7 @@ namespace molt::loader {
 /// All that inspect() says and errors with, with demangled names, and whether this machine has what the file needs.
 /// Errors also: corrupt, timeout, out_of_bounds, io, as run_confined().
 /// Threading: any thread.
-[[nodiscard]] result<inspection> inspect_foreign(const std::filesystem::path&);
+[[nodiscard]] result<inspection> inspect_foreign(const plugin_file&);
 
 /// What a confined process says of a file; for tests and the fuzz target. `exports`: the names it defines for others.
 struct foreign_answer {

@@ -55,26 +55,6 @@ result<void> check(const release_facts& facts, const descriptions& plugins) {
   return ok();
 }
 
-/// What is to be loaded. An installed release states the contents of its files; a folder that somebody made has no such
-/// list.
-result<std::vector<loader::plugin_file>> plugin_files(const release_facts& facts) {
-  const auto listed = releases::read_contents(facts.folder);
-  if (!listed && listed.error().why() != reason::not_found) return listed.error();
-  std::vector<loader::plugin_file> files;
-  for (const auto& plugin : facts.manifest.plugins) {
-    auto& file = files.emplace_back(facts.folder / plugin.file);
-    if (!listed) continue;
-    const auto found = std::find_if(listed->begin(), listed->end(),
-                                    [&](const releases::content_entry& each) { return each.path == plugin.file; });
-    if (found == listed->end())
-      return error{reason::corrupt,
-                   file.path.string() + ": not in the release's " + std::string{releases::contents_file_name},
-                   "install the package that it came from again: that repairs it"};
-    file.sha256 = found->sha256;
-  }
-  return files;
-}
-
 servers::restart restart_of(releases::restart_kind kind) noexcept {
   switch (kind) {
     case releases::restart_kind::permanent:
@@ -167,7 +147,7 @@ result<loaded_release> load_release_folder(const std::filesystem::path& folder) 
   loaded_release made;
   MOLT_TRY(made.facts.manifest, releases::read_manifest(folder));
   made.facts.folder = folder;
-  MOLT_TRY(const auto files, plugin_files(made.facts));
+  MOLT_TRY(const auto files, releases::plugin_files(folder, made.facts.manifest, true));
   MOLT_TRY(made.content, upgrade::load_release(made.facts.id(), files));
   MOLT_CHECK(check(made.facts, made.content.descriptions()));
   return made;
@@ -177,7 +157,7 @@ result<inspected_release> inspect_release_folder(const std::filesystem::path& fo
   inspected_release made;
   MOLT_TRY(made.facts.manifest, releases::read_manifest(folder));
   made.facts.folder = folder;
-  MOLT_TRY(const auto files, plugin_files(made.facts));
+  MOLT_TRY(const auto files, releases::plugin_files(folder, made.facts.manifest, true));
   for (const auto& file : files) {
     MOLT_TRY(loader::inspection inspected, loader::inspect(file));
     MOLT_CHECK(loader::require_replaceable(inspected));

@@ -122,7 +122,8 @@ result<void> has_manifest(const std::vector<content_entry>& list) {
 
 result<manifest> pack(const fs::path& folder, const fs::path& file) {
   MOLT_TRY(auto read, read_manifest(folder));
-  MOLT_CHECK(check_plugins(folder, read));
+  MOLT_TRY(const auto files, plugin_files(folder, read, false));
+  MOLT_CHECK(check_plugins(folder, read, files));
   MOLT_CHECK(check_outside(file, folder));
   MOLT_TRY(const auto list, list_contents(folder));
   fs::path temporary = file;

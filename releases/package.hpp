@@ -14,11 +14,13 @@
 
 #include "base/file_system.hpp"
 #include "base/result.hpp"
+#include "loader/inspection.hpp"
 #include "releases/manifest.hpp"
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -89,16 +91,21 @@ result<manifest> copy_release(const std::filesystem::path& from, const std::file
 /// extra.
 result<void> verify_contents(const std::filesystem::path& folder);
 
-/// Inspects every plugin file of a release without running its code: it can be loaded and replaced, its name and
-/// version are the manifest's, and every server and connection type the manifest names is in one of them, of the right
-/// kind. Errors: refused and corrupt, naming file and thing.
-result<void> check_plugins(const std::filesystem::path& folder, const manifest&);
+/// The plugins' files in the manifest's order. `installed`: with the SHA-256 that the folder's molt-contents states; in
+/// a folder without one, that is none. Errors: corrupt (a list that lacks one), those of read_contents but not_found.
+result<std::vector<loader::plugin_file>> plugin_files(const std::filesystem::path& folder, const manifest&,
+                                                      bool installed);
 
-/// Compares the plugins of a release with those of every other release below `installed` that have the same name and
-/// version: servers, messages and hooks are told apart by these, so states and messages must be the same.
-/// Errors: unversioned, naming what changed and where; those of inspecting the release's own plugins. Releases that
-/// cannot be read are passed over.
-result<void> check_versions(const std::filesystem::path& folder, const manifest&,
+/// Inspects every plugin file of a release, once, without running its code: it can be loaded and replaced, its name and
+/// version are the manifest's, and every server and connection type the manifest names is in one of them, of the right
+/// kind. `files`: of the release, as plugin_files gives them. Errors: refused and corrupt, naming file and thing.
+result<std::vector<loader::inspection>> check_plugins(const std::filesystem::path& folder, const manifest&,
+                                                      std::span<const loader::plugin_file> files);
+
+/// Compares the plugins of a release, as check_plugins found them, with those of every other release below `installed`
+/// that have the same name and version: servers, messages and hooks are told apart by these, so states and messages
+/// must be the same. Errors: unversioned, naming what changed and where. Releases that cannot be read are passed over.
+result<void> check_versions(std::span<const loader::inspection> plugins, const manifest&,
                             const std::filesystem::path& installed);
 
 /// Deletes a folder with read-only content, following no links. Not found is a success.

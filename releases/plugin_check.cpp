@@ -1,10 +1,12 @@
 // What installing knows of a release's plugins without running their code.
+#include "base/assert.hpp"
 #include "loader/foreign_file.hpp"
 #include "loader/inspection.hpp"
 #include "loader/plugin_advice.hpp"
 #include "plugin/abi.h"
 #include "releases/package.hpp"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -23,8 +25,9 @@ using known_types = std::map<std::string, known_type, std::less<>>;
   return (folder / manifest_file_name).string() + ':' + std::to_string(line) + ": ";
 }
 
-result<void> check_plugin(const std::filesystem::path& folder, const plugin_entry& entry, known_types& types) {
-  MOLT_TRY(const auto found, loader::inspect_foreign(folder / entry.file));
+result<loader::inspection> check_plugin(const std::filesystem::path& folder, const plugin_entry& entry,
+                                        const loader::plugin_file& file, known_types& types) {
+  MOLT_TRY(auto found, loader::inspect_foreign(file));
   MOLT_CHECK(loader::require_replaceable(found));
   const auto& plugin = found.plugin;
   if (plugin.name != entry.name || plugin.version != entry.version)
@@ -36,10 +39,10 @@ result<void> check_plugin(const std::filesystem::path& folder, const plugin_entr
   for (const auto& type : plugin.server_types) {
     const auto [other, added] = types.try_emplace(type.name, known_type{type.kind, entry.file});
     if (!added)
-      return error{reason::refused, (folder / entry.file).string() + ": the server type \"" + type.name +
-                                        "\" is also in " + other->second.plugin_file};
+      return error{reason::refused, file.path.string() + ": the server type \"" + type.name + "\" is also in " +
+                                        other->second.plugin_file};
   }
-  return ok();
+  return found;
 }
 
 result<void> check_type(const known_types& types, const std::string& name, std::uint32_t kind,
@@ -75,35 +78,56 @@ result<void> check_version(const plugin_description& plugin, const std::filesyst
 
 }  // namespace
 
-result<void> check_versions(const std::filesystem::path& folder, const manifest& release,
-                            const std::filesystem::path& installed) {
-  std::vector<loader::inspection> own;
-  for (const auto& entry : release.plugins) {
-    MOLT_TRY(auto found, loader::inspect_foreign(folder / entry.file));
-    own.push_back(std::move(found));
+result<std::vector<loader::plugin_file>> plugin_files(const std::filesystem::path& folder, const manifest& release,
+                                                      bool installed) {
+  std::vector<loader::plugin_file> files;
+  for (const auto& plugin : release.plugins) files.emplace_back(folder / plugin.file);
+  if (!installed) return files;
+  const auto listed = read_contents(folder);
+  if (!listed && listed.error().why() == reason::not_found) return files;
+  if (!listed) return listed.error();
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    const auto found = std::find_if(listed->begin(), listed->end(),
+                                    [&](const content_entry& each) { return each.path == release.plugins[i].file; });
+    if (found == listed->end())
+      return error{reason::corrupt,
+                   files[i].path.string() + ": not in the release's " + std::string{contents_file_name},
+                   "install the package that it came from again: that repairs it"};
+    files[i].sha256 = found->sha256;
   }
+  return files;
+}
+
+result<void> check_versions(std::span<const loader::inspection> plugins, const manifest& release,
+                            const std::filesystem::path& installed) {
   std::error_code failed;
   for (const auto& other : std::filesystem::directory_iterator{installed, failed}) {
     const auto known = read_manifest(other.path());
     if (!known || known->id() != other.path().filename() || known->id() == release.id()) continue;
-    for (std::size_t i = 0; i < own.size(); ++i)
+    for (const auto& own : plugins)
       for (const auto& namesake : known->plugins)
-        if (namesake.name == release.plugins[i].name && namesake.version == release.plugins[i].version)
-          MOLT_CHECK(check_version(own[i].plugin, folder / release.plugins[i].file, other.path() / namesake.file));
+        if (namesake.name == own.plugin.name && namesake.version == own.plugin.version)
+          MOLT_CHECK(check_version(own.plugin, own.path, other.path() / namesake.file));
   }
   return ok();
 }
 
-result<void> check_plugins(const std::filesystem::path& folder, const manifest& release) {
+result<std::vector<loader::inspection>> check_plugins(const std::filesystem::path& folder, const manifest& release,
+                                                      std::span<const loader::plugin_file> files) {
+  MOLT_ASSERT(files.size() == release.plugins.size(), files.size(), release.plugins.size());
   known_types types;
-  for (const auto& plugin : release.plugins) MOLT_CHECK(check_plugin(folder, plugin, types));
+  std::vector<loader::inspection> found;
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    MOLT_TRY(auto seen, check_plugin(folder, release.plugins[i], files[i], types));
+    found.push_back(std::move(seen));
+  }
   for (const auto& server : release.servers)
     MOLT_CHECK(
         check_type(types, server.type, MOLT_KIND_SERVER, at(folder, server.line) + "[[server]] " + server.name + ": "));
   for (const auto& listener : release.listeners)
     MOLT_CHECK(check_type(types, listener.connection, MOLT_KIND_CONNECTION,
                           at(folder, listener.line) + "[[listener]] " + listener.name + ": "));
-  return ok();
+  return found;
 }
 
 }  // namespace molt::releases

@@ -30,15 +30,13 @@ namespace fs = std::filesystem;
 }
 
 /// A package may be made anywhere; what is installed must run here.
-result<void> require_this_machine(const fs::path& folder, const manifest& release) {
-  for (const auto& plugin : release.plugins) {
-    MOLT_TRY(const auto found, loader::inspect(folder / plugin.file));
-    if (found.machine != loader::host_machine())
+result<void> require_this_machine(const manifest& release, std::span<const loader::inspection> plugins) {
+  for (std::size_t i = 0; i < plugins.size(); ++i)
+    if (const auto& machine = plugins[i].machine; machine != loader::host_machine())
       return error{
           reason::incompatible,
-          plugin.file + ": is for " + found.machine + ", this machine is " + std::string{loader::host_machine()},
+          release.plugins[i].file + ": is for " + machine + ", this machine is " + std::string{loader::host_machine()},
           "install the release that was built for this machine"};
-  }
   return ok();
 }
 
@@ -156,10 +154,13 @@ class store::implementation {
     std::error_code failed;
     const bool is_folder = fs::is_directory(source, failed);
     MOLT_TRY(auto release, is_folder ? copy_release(source, staged, system_) : unpack(source, staged, system_));
-    auto fine = check_plugins(staged, release);
-    if (fine) fine = require_this_machine(staged, release);
-    if (fine) fine = check_versions(staged, release, releases_folder());
-    if (!fine) return without_folder(fine.error(), staged).with(source.string());
+    const auto check = [&]() -> result<void> {
+      MOLT_TRY(const auto files, plugin_files(staged, release, true));
+      MOLT_TRY(const auto plugins, check_plugins(staged, release, files));
+      MOLT_CHECK(require_this_machine(release, plugins));
+      return check_versions(plugins, release, releases_folder());
+    };
+    if (const auto fine = check(); !fine) return without_folder(fine.error(), staged).with(source.string());
     return staged_release{std::move(release), staged, source, contents_digest(staged)};
   }
 
