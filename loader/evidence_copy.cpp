@@ -1,3 +1,4 @@
+#include "loader/address_reserve.hpp"
 #include "loader/evidence_board.hpp"
 #include "loader/heap_blocks.hpp"
 #include "loader/process_memory.hpp"
@@ -24,6 +25,7 @@ constexpr int niceness = 5;
 constexpr std::size_t words_at_first = 4096;
 constexpr std::size_t words_max = std::size_t{1} << 20U;  // that are remembered; more are as good as held
 constexpr std::uintptr_t red_zone = 128;                  // below a stack's end, and in use
+constexpr std::uintptr_t unwinding_tables_at_most = std::uintptr_t{1} << 30U;  // from where an image begins
 constexpr unsigned steps_max = 5;
 constexpr std::size_t reverse_words_max = 4096;
 constexpr std::chrono::seconds naming_time_max{3};
@@ -169,16 +171,18 @@ bool searcher::scan(std::span<const hidden_range> ranges, std::size_t most, std:
   return all;
 }
 
-/// What the linker keeps of a closed image in its table for the unwinder: begin, an end that equals it, a null or stale
-/// link map, and where the unwinding tables were.
+/// What the linker keeps of a closed image in its tables for the unwinder: begin, an end that equals it, a null or
+/// stale link map, and where the unwinding tables were. Of the two tables the one that it does not use now still has
+/// the end. That of an image which lay here before may be there, too.
 bool searcher::is_linkers(std::uintptr_t at, const hidden_range& image) const {
+  constexpr std::uintptr_t word = sizeof(std::uintptr_t);
   const auto entry_at = [&](std::uintptr_t entry) {
     const mapping* const in = find_mapping(maps_, entry);
-    if (in == nullptr || !in->contains(entry + 2 * sizeof entry - 1)) return false;
+    if (in == nullptr || !in->contains(entry + 4 * word - 1)) return false;
     const auto* const words = reinterpret_cast<const std::uintptr_t*>(entry);
-    return words[0] == image.begin() && words[1] == image.begin();
+    const bool ends = words[1] == words[0] || (words[0] == image.begin() && words[1] == image.begin() + image.size());
+    return ends && words[0] % page_size() == 0 && words[3] - words[0] < unwinding_tables_at_most;
   };
-  constexpr std::uintptr_t word = sizeof(std::uintptr_t);
   return entry_at(at) || entry_at(at - word) || entry_at(at - 3 * word);
 }
 
@@ -207,7 +211,7 @@ std::string searcher::where(const mapping& in, holder_place& place) const {
     return below->path;
   }
   if (below != nullptr && !below->readable && !below->writable && below->path.empty() &&
-      below->end - below->begin <= 64 * page_size()) {
+      below->end - below->begin <= 64 * page_size() && !is_reserved(below->begin)) {
     place = holder_place::stack;  // kept for a thread to come, if no thread stands on it
     return told_.all_stacks_known ? std::string{} : "a thread of which nothing is known";
   }
@@ -371,6 +375,7 @@ void searcher::overwrite_own_slack() noexcept {
 
 void searcher::run() {
   close_images();
+  overwrite_freed_memory();  // what was freed there lies in this thread's tcache as it was
   told_.to->now = stage::scanning;
   (void)::close_range(3, ~0U, 0);
   if (facts_.forget_free) facts_.forget_free();

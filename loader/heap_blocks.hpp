@@ -28,7 +28,7 @@ struct heap_block {
 };
 
 /// From here on, no block that malloc gives out or takes back holds what it held before: neither those that are freed
-/// nor those that the calling thread will get.
+/// nor those that the calling thread will get. But small ones that it frees and gets again do: call this in between.
 void overwrite_freed_memory() noexcept;
 /// Gives back what lies in fast bins, whose headers say that it is in use.
 void free_small_blocks() noexcept;

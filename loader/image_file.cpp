@@ -11,6 +11,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -72,6 +73,18 @@ result<void> require_digest(const plugin_file& stated, std::span<const std::byte
                "install the package that it came from again: that repairs it"};
 }
 
+/// Where views are mapped, if there is room: far from where images are. What has been read of a file leaves pointers
+/// into its view in freed memory; those are not to be taken for pointers into an image that lies there later
+/// (image_evidence.hpp).
+void* place_for_view(std::size_t size) noexcept {
+  constexpr std::uintptr_t begin = std::uintptr_t{1} << 45U;
+  constexpr std::uintptr_t span = std::uintptr_t{1} << 44U;
+  constexpr std::uintptr_t step = std::uintptr_t{1} << 16U;  // no page is larger
+  static std::atomic<std::uintptr_t> next{0};
+  const std::uintptr_t at = next.fetch_add((size + step - 1) & ~(step - 1), std::memory_order_relaxed);
+  return reinterpret_cast<void*>(begin + at % span);
+}
+
 }  // namespace
 
 result<image_file> image_file::open(const plugin_file& wanted) {
@@ -90,7 +103,7 @@ result<image_file> image_file::open(const plugin_file& wanted) {
   if (size == 0) return error{reason::invalid_argument, path.string() + ": the file is empty"};
   if (::fcntl(copy.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
     return system_error(path, "cannot seal its copy", errno);
-  void* view = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, copy.get(), 0);
+  void* view = ::mmap(place_for_view(size), size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, copy.get(), 0);
   if (view == MAP_FAILED) return system_error(path, "cannot map its copy", errno);
   image_file opened;
   opened.descriptor_ = copy.release();

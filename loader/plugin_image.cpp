@@ -1,6 +1,7 @@
 #include "loader/plugin_image.hpp"
 
 #include "base/assert.hpp"
+#include "loader/address_reserve.hpp"
 #include "loader/elf_image.hpp"
 #include "loader/image_file.hpp"
 #include "loader/image_findings.hpp"
@@ -184,6 +185,7 @@ unload_report close_image(image_registry& images, std::unique_ptr<image_parts> p
     report.why = still_mapped_because(*parts);
   }
   report.unmapped = report.why.empty();
+  if (report.unmapped) reserve_addresses(parts->begin, parts->end);
   std::erase_if(images.mapped,
                 [&](const mapped_image& one) { return one.build_id == report.build_id && one.image.expired(); });
   if (!report.unmapped) images.resident.push_back({std::move(parts), report.why});
@@ -231,8 +233,9 @@ result<lease> find_loaded(image_registry& images, std::unique_lock<std::mutex>& 
     if (!same_bytes(kept.parts->file.bytes(), parts.file.bytes())) return same_build_id(parts, kept.parts->facts.path);
     std::unique_ptr<image_parts> again = std::move(kept.parts);
     images.resident.erase(images.resident.begin() + (&kept - images.resident.data()));
+    const bool is_kept = again->library.is_loaded() && again->bound.table != nullptr;
     if (!again->library.is_loaded()) MOLT_CHECK(open_library(*again));
-    MOLT_CHECK(take_table(*again));
+    if (!is_kept) MOLT_CHECK(take_table(*again));
     return register_image(images, std::move(again));
   }
   return lease{};
@@ -345,7 +348,9 @@ result<void> require_last(const lease& last) {
 
 }  // namespace
 
-result<unload_report> unload(lease& last) {
+namespace {
+
+result<unload_report> unload(lease& last, bool untouched_only) {
   image_registry& images = registry();
   const std::lock_guard lock{images.mutex};
   MOLT_CHECK(require_last(last));
@@ -353,11 +358,18 @@ result<unload_report> unload(lease& last) {
     wire->disarm();
     if (wire->tripped()) return error{reason::busy, plugin_words(last->facts()) + " was used while it was unreadable"};
     wire.reset();
+  } else if (untouched_only) {
+    return error{reason::busy, plugin_words(last->facts()) + " has been loaded again meanwhile"};
   }
   auto parts = std::move(image_access::parts(last));
   last.reset();
   return close_image(images, std::move(parts));
 }
+
+}  // namespace
+
+result<unload_report> unload(lease& last) { return unload(last, false); }
+result<unload_report> unload_untouched(lease& last) { return unload(last, true); }
 
 std::string cannot_close_because(const plugin_image& image) { return reason_not_to_close(*image_access::parts(image)); }
 

@@ -90,7 +90,8 @@ struct unload_report {
   std::string plugin;  ///< "kv 1.0.0"
   std::string build_id;
   bool unmapped = false;
-  std::string why;  ///< if still mapped: the probable reason
+  bool retiring = false;  ///< not yet, but it has been given to who will
+  std::string why;        ///< if still mapped: the probable reason
 };
 
 /// Whether this build unmaps images at all. Under a sanitizer it keeps them, so that reports can name their functions.
@@ -101,6 +102,9 @@ struct unload_report {
 /// Errors: busy, if other leases remain; then nothing happened.
 /// Threading: any thread.
 [[nodiscard]] result<unload_report> unload(lease& last);
+/// The same, of an image that is unreadable and has been so all the time since arm_tripwire. Errors: busy, also if it
+/// has been touched or loaded again meanwhile, whoever did so having let go of it or not.
+[[nodiscard]] result<unload_report> unload_untouched(lease& last);
 
 /// Why it must not be closed whatever is known about pointers into it; empty: it may be.
 [[nodiscard]] std::string cannot_close_because(const plugin_image&);

@@ -1,6 +1,7 @@
 #include "node/box.hpp"
 
 #include "node/box_parts.hpp"
+#include "node/crash_folder.hpp"
 #include "node/crash_signal.hpp"
 #include "node/listening.hpp"
 
@@ -36,6 +37,12 @@ result<void> box::implementation::start(const std::filesystem::path& release_fol
   exits_go_to_ = supervisor_.get();
   runtime_->on_exit([this](const servers::exit_event& event) { hear_exit(event); });
   switcher_ = std::make_unique<upgrade::switcher>(*runtime_);
+  retirement_ = std::make_unique<image_retirement>(image_retirement::surroundings{
+      *runtime_, without_rest_, options_.log,
+      options_.crash_folder.empty() ? std::filesystem::path{} : options_.crash_folder / archived_images_folder,
+      [this](const loader::plugin_image& image) { return has_image(image); }});
+  retirement_->set(image_settings_of(release.facts.manifest));
+  switcher_->retire_images_with([this](loader::lease last) { return retirement_->retire(std::move(last)); });
   switcher_->start(release.content);
   report_for(release.facts);
   record_as({}, release.facts.manifest, recorded::later);
@@ -106,6 +113,7 @@ void box::implementation::stop(std::chrono::milliseconds patience) {
     supervisor_.reset();
   }
   if (reporter_) reporter_->stop();
+  retirement_.reset();  // asks the switcher
   switcher_.reset();
   runtime_.reset();
   plane_.reset();
@@ -123,6 +131,7 @@ box_status box::implementation::status() const {
   now.servers = runtime_->size();
   now.statistics = runtime_->stats();
   now.connections = plane_->connections();
+  now.images_kept = retirement_->kept();
   now.listeners = plane_->listeners();
   now.phase = switcher_->now();
   now.migrated = switcher_->migrated_so_far();
@@ -192,6 +201,11 @@ std::vector<named_fd> box::duplicate_listeners() const {
 }
 
 box_status box::status() const { return implementation_->status(); }
+std::vector<image_status> box::images() const { return implementation_->images(); }
+last_look box::looked_for_holders() const { return implementation_->retirement().looked(); }
+bool box::settle_images(std::chrono::milliseconds patience) const {
+  return implementation_->retirement().settle(patience);
+}
 std::vector<servers::server_info> box::servers() const { return implementation_->runtime().servers(); }
 result<std::string> box::call(const json_call& asked) { return implementation_->call(asked); }
 servers::runtime& box::runtime() noexcept { return implementation_->runtime(); }

@@ -5,7 +5,7 @@
 //   are
 //             started, in its tree -> removed ones drained and stopped, changed arguments told -> listeners
 //   rollback  the same downwards, to the nearest parent
-//   commit    parents are forgotten, their images unloaded
+//   commit    parents are forgotten, their images given to who unmaps them (image_retirement.hpp)
 //   rehearse  the upgrade in a copy of the process; changes nothing here
 //
 // Invariants: one such operation at a time, a second one is `busy`; after a refused or rolled back one servers,
@@ -17,6 +17,7 @@
 #include "loader/plugin_image.hpp"
 #include "node/data_plane.hpp"
 #include "node/fd_channel.hpp"
+#include "node/image_retirement.hpp"
 #include "node/rehearsal.hpp"
 #include "server/runtime.hpp"
 #include "upgrade/plan.hpp"
@@ -68,6 +69,7 @@ struct box_status {
   std::vector<release_name> parents;  ///< the nearest last
   std::size_t servers = 0;
   std::size_t connections = 0;
+  std::size_t images_kept = 0;  ///< that no release has, and that cannot be unmapped
   std::vector<listener_status> listeners;
   upgrade::phase phase = upgrade::phase::idle;  ///< of the operation under way, or how the last one ended
   std::string changing_to;                      ///< not empty while one is under way
@@ -82,6 +84,18 @@ struct box_status {
 
 /// What an operator can do about a hook that runs too long.
 [[nodiscard]] std::string what_to_do_about_late_hooks();
+
+/// An image and what needs it.
+struct image_status {
+  std::string plugin;  ///< "kv 1.0.0"
+  std::string build_id;
+  std::size_t size = 0;  ///< bytes of address space
+  image_state state = image_state::current;
+  servers::image_uses uses;
+  std::size_t releases = 0;  ///< that have it: the current one, and those that can be gone back to
+  std::string why;           ///< it is still there, if no release has it
+  std::vector<std::string> holders;
+};
 
 /// A call as JSON carries it.
 struct json_call {
@@ -129,6 +143,11 @@ class box {
   [[nodiscard]] std::vector<named_fd> duplicate_listeners() const;
 
   [[nodiscard]] box_status status() const;
+  /// Those of releases, those on their way out, and the last that are gone.
+  [[nodiscard]] std::vector<image_status> images() const;
+  [[nodiscard]] last_look looked_for_holders() const;
+  /// Waits until each image that was let go of is kept or gone. False: the time has passed.
+  [[nodiscard]] bool settle_images(std::chrono::milliseconds patience) const;
   [[nodiscard]] std::vector<servers::server_info> servers() const;
   /// Returns the reply as JSON, "null" for a cast. Errors: no_such_server, unknown_message (names those that there
   /// are), invalid_argument (names the member), incompatible, and those of a call; server_failed says what became of

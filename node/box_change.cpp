@@ -190,6 +190,7 @@ result<rehearsal_report> box::implementation::rehearse(const std::filesystem::pa
   wanted.limits = rehearsal_limits_of(up.to.manifest);
   wanted.image_folders = {folder, up.from.folder};
   wanted.given_up = [&] { return cancelled_.load(std::memory_order_relaxed) || (given_up && given_up()); };
+  const std::lock_guard undisturbed{without_rest_};
   note_rehearsal(wanted.to);
   auto done = node::rehearse(*runtime_, wanted);
   note_rehearsal({});
@@ -231,6 +232,7 @@ result<upgrade::report> box::implementation::rollback(const change_request& requ
 result<std::vector<loader::unload_report>> box::implementation::commit(std::chrono::nanoseconds timeout) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
+  const std::lock_guard undisturbed{without_rest_};
   auto gone = switcher_->commit(timeout);
   if (gone) {
     const std::lock_guard lock{mutex_};
@@ -252,6 +254,7 @@ void box::implementation::end(std::optional<upgrade::report> report) {
 }
 
 result<upgrade::report> box::implementation::run(change change) {
+  const std::lock_guard undisturbed{without_rest_};
   begin(change.to.id());
   auto ended = [&]() -> result<upgrade::report> {
     if (cancelled_.load()) return error{reason::stopping, "the node stops"};
@@ -318,6 +321,7 @@ void box::implementation::remember(const change& change) {
     parents_.pop_back();
   }
   current_ = change.to;
+  retirement_->set(image_settings_of(current_.manifest));
   report_for(current_);
 }
 

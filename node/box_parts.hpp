@@ -34,6 +34,8 @@ class box::implementation {
 
   result<void> offer_listeners(std::vector<named_fd>);
   [[nodiscard]] box_status status() const;
+  [[nodiscard]] std::vector<image_status> images() const;  // box_images.cpp
+  [[nodiscard]] image_retirement& retirement() noexcept { return *retirement_; }
   result<std::string> call(const json_call&);
 
   [[nodiscard]] servers::runtime& runtime() noexcept { return *runtime_; }
@@ -55,6 +57,7 @@ class box::implementation {
     bool supervision_begun = false;    ///< what the next release adds runs; what it lacks does so still
   };
 
+  [[nodiscard]] bool has_image(const loader::plugin_image&) const;
   void hear_exit(const servers::exit_event&);
   void report_failures();
   void report_for(const release_facts&);
@@ -96,11 +99,13 @@ class box::implementation {
   std::unique_ptr<servers::runtime> runtime_;
   std::unique_ptr<data_plane> plane_;
   std::unique_ptr<upgrade::switcher> switcher_;
+  std::unique_ptr<image_retirement> retirement_;
   std::unique_ptr<servers::supervisor> supervisor_;
   mutable std::shared_mutex exits_;             // held shared while an exit is passed on
   servers::supervisor* exits_go_to_ = nullptr;  // guarded by exits_
 
-  std::mutex operation_;  // held for one operation
+  std::mutex operation_;     // held for one operation
+  std::mutex without_rest_;  // held by what must not be disturbed by a rest; after operation_
   mutable std::mutex mutex_;
   // Guarded by mutex_:
   release_facts current_;

@@ -156,6 +156,7 @@ std::vector<std::string> crash_folder::take_raw_reports(const std::vector<fs::pa
         make_id(std::chrono::system_clock::time_point{std::chrono::duration_cast<std::chrono::system_clock::duration>(
             std::chrono::seconds{raw->seconds} + std::chrono::nanoseconds{raw->nanoseconds})});
     auto searched = folders;
+    searched.push_back(folder_ / archived_images_folder);
     if (!raw->folder.empty()) searched.emplace_back(raw->folder);
     if (const auto written = write(id, report_of(*raw, searched)); !written) {
       complain(written.error());  // and try again when there is room

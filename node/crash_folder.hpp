@@ -29,6 +29,9 @@ struct crash_bounds {
   std::uintmax_t bytes_max = std::uintmax_t{16} << 20U;  ///< of all files together
 };
 
+/// Below the folder: images that were unmapped, by build ID (image_retirement.hpp). Symbols are looked for there.
+inline constexpr const char* archived_images_folder = "images";
+
 inline constexpr std::size_t crash_report_size_max = std::size_t{1} << 20U;
 
 class crash_folder {

@@ -229,9 +229,44 @@ result<http_response> post_commit(box& node, const http_request& asked) {
   MOLT_TRY(const auto gone, node.commit(commit_timeout));
   json::array images;
   for (const auto& image : gone)
-    images.push_back(
-        {{"plugin", image.plugin}, {"build_id", image.build_id}, {"unmapped", image.unmapped}, {"why", image.why}});
+    images.push_back({{"plugin", image.plugin},
+                      {"build_id", image.build_id},
+                      {"unmapped", image.unmapped},
+                      {"retiring", image.retiring},
+                      {"why", image.why}});
   return body({{"release", node.status().current.id}, {"unloaded", std::move(images)}});
+}
+
+json::object object_of(const image_status& image) {
+  const auto& uses = image.uses;
+  return {{"plugin", image.plugin},
+          {"build_id", image.build_id},
+          {"size_bytes", image.size},
+          {"state", to_string(image.state)},
+          {"leases",
+           {{"releases", image.releases},
+            {"servers", uses.servers},
+            {"running", uses.running},
+            {"messages", uses.messages},
+            {"timers", uses.timers},
+            {"deferred", uses.deferred},
+            {"offloaded", uses.offloaded}}},
+          {"why", as_utf8(image.why)},
+          {"holders", strings(image.holders)}};
+}
+
+result<http_response> get_images(box& node, const http_request& /*asked*/) {
+  json::array images;
+  for (const auto& each : node.images()) images.push_back(object_of(each));
+  const auto looked = node.looked_for_holders();
+  return body({{"images", std::move(images)},
+               {"looks",
+                {{"count", looked.looks},
+                 {"last_at_rest_ms", milliseconds(looked.at_rest)},
+                 {"last_fork_ms", milliseconds(looked.fork)},
+                 {"last_scan_ms", milliseconds(looked.scan)},
+                 {"last_scanned_bytes", looked.scanned_bytes},
+                 {"last_images", looked.images}}}});
 }
 
 result<http_response> dispatch(box& node, const http_request& asked) {
@@ -246,6 +281,7 @@ result<http_response> dispatch(box& node, const http_request& asked) {
        [](box& from, const http_request&) -> result<http_response> {
          return http_response{200, to_json(from.status())};
        }},
+      {"/v1/images", true, get_images},
       {"/v1/call", false, post_call},
       {"/v1/plan", false, post_plan},
       {"/v1/rehearse", false, post_rehearse},
@@ -401,6 +437,7 @@ std::string to_json(const box_status& status) {
                      {"parents", std::move(parents)}}},
                    {"servers", status.servers},
                    {"connections", status.connections},
+                   {"images_kept", status.images_kept},
                    {"listeners", std::move(listeners)},
                    {"upgrade", std::move(change)},
                    {"kept", std::move(kept)},

@@ -1,5 +1,6 @@
 #include "node/rehearsal_child.hpp"
 
+#include "loader/tripwire.hpp"
 #include "node/crash_signal.hpp"
 #include "node/symbolizer.hpp"
 
@@ -84,6 +85,8 @@ void add_image(const map_line& image, std::uint64_t header, void* /*with*/) {
 
 /// Writes down where the copy is; async-signal-safe. Nothing here waits, and a fault in here ends the copy at once.
 void on_signal(int signal, siginfo_t* info, void* context) {
+  if (signal == SIGSEGV && dying == 0 && loader::take_tripwire_fault(info, context))
+    return;  // an old image, not a crash
   if (dying != 0) ::_exit(exit_told_where);
   dying = 1;
   words->signal = signal;

@@ -215,6 +215,10 @@ upgrade::settings upgrade_settings_of(const releases::manifest& manifest) {
   return settings;
 }
 
+image_settings image_settings_of(const releases::manifest& manifest) {
+  return {manifest.upgrade.keep_images, manifest.upgrade.tripwire};
+}
+
 replaying replaying_of(const releases::manifest& manifest) noexcept {
   switch (manifest.upgrade.rehearsal_replay) {
     case releases::replay_kind::report:

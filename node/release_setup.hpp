@@ -3,6 +3,7 @@
 
 #include "base/result.hpp"
 #include "node/data_plane.hpp"
+#include "node/image_retirement.hpp"
 #include "node/rehearsal.hpp"
 #include "releases/manifest.hpp"
 #include "server/supervisor.hpp"
@@ -58,6 +59,7 @@ struct inspected_release {
 
 /// What its rehearsal may use.
 [[nodiscard]] rehearsal_limits rehearsal_limits_of(const releases::manifest&);
+[[nodiscard]] image_settings image_settings_of(const releases::manifest&);
 [[nodiscard]] replaying replaying_of(const releases::manifest&) noexcept;
 
 [[nodiscard]] const releases::listener_entry* find_listener(const releases::manifest&, std::string_view name) noexcept;

@@ -468,7 +468,7 @@ class manifest_reader {
   void upgrade(manifest_table& t) {
     t.only({"mode", "hook_timeout_ms", "hook_memory_mb", "switch_timeout_ms", "on_failure", "one_way", "keep_states",
             "keep_states_mb", "rehearsal_replay", "arguments", "rehearsal_timeout_ms", "rehearsal_cpu_ms",
-            "rehearsal_memory_mb"});
+            "rehearsal_memory_mb", "keep_images", "tripwire_ms"});
     auto& u = result_.upgrade;
     u.mode = t.one_of("mode", u.mode, {upgrade_mode::lazy, upgrade_mode::atomic});
     u.hook_timeout = t.duration("hook_timeout_ms", u.hook_timeout, std::chrono::milliseconds{1});
@@ -486,6 +486,8 @@ class manifest_reader {
         static_cast<std::uint32_t>(t.integer("keep_states_mb", u.keep_states_mb, 1, rehearsal_memory_limit_mb));
     u.hook_memory_mb =
         static_cast<std::uint32_t>(t.integer("hook_memory_mb", u.hook_memory_mb, 1, rehearsal_memory_limit_mb));
+    u.keep_images = t.boolean("keep_images", u.keep_images);
+    u.tripwire = t.duration("tripwire_ms", u.tripwire, std::chrono::milliseconds{0});
     u.arguments = t.arguments("arguments");
   }
 

@@ -162,7 +162,9 @@ struct upgrade_settings {
   std::chrono::milliseconds rehearsal_cpu{0};  ///< 0: as the timeout
   std::uint32_t rehearsal_memory_mb = 0;       ///< beyond what is copied; 0: half of what the system has available
   replay_kind rehearsal_replay = replay_kind::off;
-  argument_list arguments;  ///< given to hooks
+  bool keep_images = false;                  ///< images that no release has any more stay mapped: for perf and the like
+  std::chrono::milliseconds tripwire{5000};  ///< for so long they are unreadable before they are unmapped
+  argument_list arguments;                   ///< given to hooks
 };
 
 struct manifest {

@@ -268,6 +268,8 @@ struct engine {
   bool visit(molt_ref, const std::function<void(resting_server&)>&);
   int fork_at_rest();
   result<void> retire(const server_type&, std::int64_t timeout_ns);
+  [[nodiscard]] std::vector<image_uses> uses(std::span<const image_range>);  // engine_images.cpp
+  void count_mailbox(thread_record&, cell&, std::span<const image_range>, std::vector<image_uses>&);
   std::string who_has(const server_type&);
   std::string what_waits(thread_record&, const server_type&);
   std::string move_mailbox_off(thread_record&, cell&, const image_range&);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -180,6 +181,21 @@ void envelope_cache::spill(unsigned size_class, void* memory) noexcept {
     mine.count -= bundle;
   }
   mine.items[mine.count++] = memory;
+}
+
+void envelope_cache::overwrite() noexcept {
+  for (unsigned n = 0; n < classes; ++n)
+    for (unsigned i = 0; i < free_[n].count; ++i) std::memset(free_[n].items[i], 0, class_bytes(n));
+}
+
+void overwrite_free_envelopes() noexcept {
+  for_each_thread_in_copy([](thread_record& each) { each.envelopes.overwrite(); });
+  auto& common = common_depot();
+  const std::unique_lock lock{common.mutex, std::try_to_lock};
+  if (!lock) return;
+  for (unsigned n = 0; n < envelope_cache::classes; ++n)
+    for (const auto& filled : common.bundles[n])
+      for (void* const memory : *filled) std::memset(memory, 0, class_bytes(n));
 }
 
 void envelope_cache::clear() noexcept {

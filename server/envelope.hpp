@@ -150,6 +150,7 @@ class envelope_cache {
     mine.items[mine.count++] = memory;
   }
   void clear() noexcept;
+  void overwrite() noexcept;  ///< what is kept, but for nobody else to see
 
  private:
   struct stock {
@@ -162,5 +163,9 @@ class envelope_cache {
   bool make_room(stock&) noexcept;
   stock free_[classes];
 };
+
+/// In a copy of the process that has one thread: overwrites what threads keep, and what they share. What another thread
+/// was about to take or give when it was copied is left.
+void overwrite_free_envelopes() noexcept;
 
 }  // namespace molt::servers

@@ -174,6 +174,9 @@ bool runtime::visit(const rest_guard&, molt_ref wanted, const std::function<void
 int runtime::fork_at_rest(const rest_guard&) { return engine_->fork_at_rest(); }
 
 void runtime::keep(const server_type& type) { engine_->keep(type); }
+void runtime::overwrite_free_envelopes(const rest_guard&) noexcept { servers::overwrite_free_envelopes(); }
+
+std::vector<image_uses> runtime::uses(std::span<const image_range> images) { return engine_->uses(images); }
 
 result<void> runtime::retire(const server_type& type, std::chrono::nanoseconds timeout) {
   return engine_->retire(type, timeout.count());

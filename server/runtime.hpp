@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -67,9 +68,10 @@ class release {
   /// The type a new server of that name gets; null if the release has none. The release shares its types as long as it
   /// lives.
   [[nodiscard]] virtual const server_type* find_type(std::string_view name) const noexcept = 0;
-  /// How a message that `receiver` has no handler for, to the letter, reaches one of its handlers, and its reply the caller;
-  /// with `answered`, only how a reply of that schema reaches who sent the message. Asked once for each. What it returns
-  /// lies in images that are mapped as long as the release lives. Must not use servers. Without an own one: no route.
+  /// How a message that `receiver` has no handler for, to the letter, reaches one of its handlers, and its reply the
+  /// caller; with `answered`, only how a reply of that schema reaches who sent the message. Asked once for each. What
+  /// it returns lies in images that are mapped as long as the release lives. Must not use servers. Without an own one:
+  /// no route.
   [[nodiscard]] virtual message_route find_route(const server_type& receiver, const molt_message& sent,
                                                  const molt_schema* answered) const;
 };
@@ -128,6 +130,18 @@ struct statistics {
   std::uint64_t failed = 0;            ///< of those ended, by a handler that threw
   std::uint64_t unknown_messages = 0;  ///< calls and casts that no handler and no edge took
   std::uint64_t late_replies = 0;      ///< replies that nobody waited for any more
+};
+
+/// What keeps an image from being let go, by kind.
+struct image_uses {
+  std::size_t servers = 0;
+  std::size_t running = 0;   ///< of these, held by a thread: a handler runs, as a rule
+  std::size_t messages = 0;  ///< that wait in mailboxes
+  std::size_t timers = 0;
+  std::size_t deferred = 0;   ///< replies outstanding
+  std::size_t offloaded = 0;  ///< work waiting or running
+
+  [[nodiscard]] bool none() const noexcept { return servers + running + messages + timers + deferred + offloaded == 0; }
 };
 
 /// Starts children of dynamic supervisors for plugins; supervisor.hpp implements it. Any thread, a handler's too.
@@ -262,6 +276,8 @@ class runtime {
   /// fork(), with no lock of the runtime held by another thread that for_each and resting_server take. Returns what
   /// fork does. The copy has this thread alone: of this runtime it may use those two only, and it ends by _exit.
   int fork_at_rest(const rest_guard&);
+  /// In the copy: overwrites the memory that is kept for messages to come.
+  static void overwrite_free_envelopes(const rest_guard&) noexcept;
   /// For code that never rests: waits until no server has `type` and no message, timer or deferred reply made by its
   /// image is pending and no work of its runs in the background, then forgets it. Waiting messages and timers that the
   /// receiver's present type takes are rewritten to it. Error: busy, with what still uses it.
@@ -269,6 +285,10 @@ class runtime {
   /// Shares the type until it is retired, as for a server of it: resting_server::become to it needs no memory then.
   /// Throws std::bad_alloc.
   void keep(const server_type&);
+
+  /// What needs each of these images: counted now, while everything goes on, so what moves meanwhile may be counted in
+  /// neither place. Messages of a server that runs count as its version's. Takes about 5 ms for 1,000,000 servers.
+  [[nodiscard]] std::vector<image_uses> uses(std::span<const image_range>);
 
   // -- Introspection
   // All of these wait for a running handler (an update point) and leave a suspended server suspended. Errors of all:

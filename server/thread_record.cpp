@@ -72,4 +72,11 @@ void for_each_thread(const std::function<void(thread_record&)>& visit) {
   for (auto& each : shared.all) visit(each);
 }
 
+void for_each_thread_in_copy(void (*visit)(thread_record&)) noexcept {
+  auto& shared = all_records();
+  const std::unique_lock lock{shared.mutex, std::try_to_lock};
+  if (!lock) return;
+  for (auto& each : shared.all) visit(each);
+}
+
 }  // namespace molt::servers

@@ -141,7 +141,7 @@ struct alignas(64) thread_record {
   bool is_worker = false;  // of the pool, inside a turn
   bool has_exits = false;
   std::uint64_t not_converted = 0;  // the server whose function just failed for an entry of its state, and lives
-  draining* drains = nullptr;  // innermost
+  draining* drains = nullptr;       // innermost
   servers::handoff handoff;
   void* worker = nullptr;  // the pool's
   envelope_cache envelopes;
@@ -225,5 +225,7 @@ inline void destroy_cast(thread_record& me, envelope* e) noexcept {
 [[nodiscard]] thread_record& record_of(std::uint32_t id);
 /// Visits all records, those of ended threads too.
 void for_each_thread(const std::function<void(thread_record&)>&);
+/// In a copy of the process that has one thread; none if another was just about to register.
+void for_each_thread_in_copy(void (*visit)(thread_record&)) noexcept;
 
 }  // namespace molt::servers

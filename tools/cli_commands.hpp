@@ -72,6 +72,7 @@ int commit(const settings&);
 
 // -- The running node, by moltd (cli_node.cpp)
 int status(const settings&);
+int images(const settings&);
 
 struct servers_request {
   std::string server;  ///< only this one, and all about it

@@ -1,4 +1,4 @@
-// status, servers, call: the running node, asked through moltd.
+// status, images, servers, call: the running node, asked through moltd.
 #include "tools/cli_client.hpp"
 #include "tools/cli_commands.hpp"
 
@@ -92,9 +92,41 @@ int status(const settings& with) {
   }
   print_status(got.body);
   const auto& release = member_of(got.body, "release");
+  if (number_of(got.body, "images_kept") > 0)
+    suggest(with, "molt images tells why " + text_of(got.body, "images_kept") + " old images stay mapped");
   if (flag_of(release, "probation"))
     suggest(with, "molt commit keeps " + text_of(release, "current") + "; molt rollback goes back to " +
                       text_of(release, "parent"));
+  return exit_done;
+}
+
+int images(const settings& with) {
+  const auto got = ask(with, "GET", "/v1/images");
+  if (!got.ok()) return got.exit_code;
+  if (with.json) {
+    print_json(got.body);
+    return exit_done;
+  }
+  constexpr std::size_t id_shown = 12;
+  table rows{{"PLUGIN", "BUILD ID", "SIZE", "STATE", "RELEASES", "SERVERS", "RUNNING", "MESSAGES", "TIMERS", "DEFERRED",
+              "OFFLOADED"}};
+  const auto& all = items_of(got.body, "images");
+  for (const auto& image : all) {
+    const auto& leases = member_of(image, "leases");
+    char size[32];
+    std::snprintf(size, sizeof size, "%.0f KiB", number_of(image, "size_bytes") / 1024.0);
+    rows.add({text_of(image, "plugin"), text_of(image, "build_id").substr(0, id_shown), size, text_of(image, "state"),
+              text_of(leases, "releases"), text_of(leases, "servers"), text_of(leases, "running"),
+              text_of(leases, "messages"), text_of(leases, "timers"), text_of(leases, "deferred"),
+              text_of(leases, "offloaded")});
+  }
+  std::fputs(rows.text().c_str(), stdout);
+  for (const auto& image : all) {
+    if (const auto why = text_of(image, "why"); !why.empty())
+      std::printf("%s: %s\n", text_of(image, "plugin").c_str(), why.c_str());
+    for (const auto& holder : items_of(image, "holders"))
+      if (holder.is_string()) std::printf("  %s\n", holder.get_string().c_str());
+  }
   return exit_done;
 }
 

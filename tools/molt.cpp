@@ -241,6 +241,10 @@ class command_line {
                        "  molt status\n  molt status --json | jq .release.current\n");
     status.callback([this] { chosen_ = [this] { return molt::cli::status(with_); }; });
 
+    auto& images = add("images", "The plugins' images: what needs each, and why old ones are still mapped", true,
+                       "  molt images\n  molt images --json | jq '.images[] | select(.state != \"current\")'\n");
+    images.callback([this] { chosen_ = [this] { return molt::cli::images(with_); }; });
+
     auto& servers = add("servers", "The running servers", true,
                         "  molt servers --type kv.connection --limit 20\n"
                         "  molt servers --order queued_most --limit 5\n"

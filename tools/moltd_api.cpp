@@ -90,6 +90,7 @@ http_response daemon::dispatch(const http_request& asked) {
   if (asked.path == "/v1/crashes" || asked.path.starts_with("/v1/crashes/"))
     return get ? get_crashes(std::string_view{asked.path}.substr(std::string_view{"/v1/crashes"}.size()))
                : wrong_method("GET");
+  if (asked.path == "/v1/images") return get ? forward(asked, servers_timeout) : wrong_method("GET");
   if (asked.path == "/v1/servers") return get ? forward(asked, servers_timeout) : wrong_method("GET");
   if (asked.path.starts_with("/v1/servers/")) return forward(asked, servers_timeout);  // the node knows the methods
   if (asked.path == releases_path && get) return get_releases();
@@ -139,7 +140,7 @@ http_response daemon::get_status() {
   json::object body;
   if (const auto answered = ask_node("GET", "/v1/status", "", status_timeout); answered && answered->status == 200)
     if (auto parsed = node::parse_json(answered->body); parsed && parsed->is_object()) body = std::move(parsed->get_object());
-  for (const char* count : {"servers", "connections"})
+  for (const char* count : {"servers", "connections", "images_kept"})
     if (!body.contains(count)) body[count] = 0;
   if (!body.contains("listeners")) body["listeners"] = json::array{};
   for (const char* absent : {"upgrade", "rehearsing", "kept"})

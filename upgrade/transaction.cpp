@@ -119,7 +119,7 @@ result<report> switcher::tidy(result<report> ended, const settings& chosen) {
     ended->notes.push_back("still mapped: " + gone.error().text());
   } else {
     for (const auto& image : *gone)
-      if (!image.unmapped) ended->notes.push_back(image.plugin + " is still mapped: " + image.why);
+      if (!image.unmapped && !image.retiring) ended->notes.push_back(image.plugin + " is still mapped: " + image.why);
   }
   return ended;
 }
@@ -565,10 +565,14 @@ void switcher::forget_sources() {
   runtime_.sweep([] { return true; });
 }
 
-loader::unload_report switcher::unload(std::shared_ptr<const loaded_plugin> last) {
+loader::unload_report switcher::unload(std::shared_ptr<const loaded_plugin> last) const {
   loader::unload_report report{
-      last->description().name + " " + last->description().version, last->image().build_id(), false, {}};
+      last->description().name + " " + last->description().version, last->image().build_id(), false, false, {}};
   auto lease = last->lease();
+  if (retire_) {
+    last.reset();
+    return retire_(std::move(lease));
+  }
   if (last.use_count() > 1) {
     report.why = "its loaded_plugin is held elsewhere";
     return report;

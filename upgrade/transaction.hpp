@@ -151,6 +151,12 @@ class switcher {
   /// The same to a parent that a commit or a restart let go of, loaded anew; what did not get there is let go of again.
   /// Errors: busy; invalid_argument (there is a parent in memory).
   [[nodiscard]] result<report> rollback_to(release_content parent, const settings&);
+  /// Who gets the leases of images that are not needed any more, instead of loader::unload; set before the first
+  /// operation. Whoever looks at what is loaded may have another for a moment. What it says of an image goes into the
+  /// reports of commit() and collect().
+  using retire_function = std::function<loader::unload_report(loader::lease)>;
+  void retire_images_with(retire_function retire) { retire_ = std::move(retire); }
+
   /// The plan that upgrade() or rollback() would follow.
   [[nodiscard]] result<plan> plan_upgrade(const release_content& next, const settings&) const;
   [[nodiscard]] result<plan> plan_rollback(const settings&) const;
@@ -158,10 +164,10 @@ class switcher {
   /// What a copy of this process needs to rehearse the upgrade that `planned` is the plan of.
   [[nodiscard]] rehearsal_task task_for_rehearsal(const settings&, const plan& planned) const;
 
-  /// Forgets the parents and lets go of every image that is not the current release's, each unload verified. An image
-  /// whose loaded_plugin somebody else still holds stays, and its report says so. Errors: busy (another operation, or
-  /// something in the runtime still uses a parent's image: the text names it; then the parents stay and rollback is
-  /// still possible).
+  /// Forgets the parents and lets go of every image that is not the current release's, each unload verified, or given
+  /// to retire_images_with. Without that an image whose loaded_plugin somebody else still holds stays, and its report
+  /// says so. Errors: busy (another operation, or something in the runtime still uses a parent's image: the text names
+  /// it; then the parents stay and rollback is still possible).
   [[nodiscard]] result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout);
   /// The same for images that are neither the current release's nor a parent's: what a rollback left behind.
   [[nodiscard]] result<std::vector<loader::unload_report>> collect(std::chrono::nanoseconds timeout);
@@ -234,10 +240,11 @@ class switcher {
   [[nodiscard]] result<std::vector<loader::unload_report>> let_go(bool parents_too, std::chrono::nanoseconds timeout);
   [[nodiscard]] std::vector<std::shared_ptr<const loaded_plugin>> unneeded_plugins(bool parents_too) const;
   void forget_sources();
-  [[nodiscard]] static loader::unload_report unload(std::shared_ptr<const loaded_plugin>);
+  [[nodiscard]] loader::unload_report unload(std::shared_ptr<const loaded_plugin>) const;
 
   servers::runtime& runtime_;
   const std::shared_ptr<hook_watch> watch_ = std::make_shared<hook_watch>();
+  retire_function retire_;
   std::atomic<phase> phase_{phase::idle};
   std::atomic<std::uint64_t> entries_left_{0};
   std::mutex operation_;      // held for one operation

@@ -412,6 +412,14 @@ TEST_F(rehearsals, load_the_next_release_where_its_constructors_can_do_no_harm) 
   const auto hung = misbehaving("", "13", 1s);
   EXPECT_EQ(hung.ended, rehearsal_end::time_limit);
   EXPECT_THAT(hung.problems, ElementsAre(HasSubstr("while loading the release")));
+  ::setenv("MOLT_TEST_CONSTRUCTOR", "throw", 1);
+  const auto thrown = misbehaving("");
+  EXPECT_EQ(thrown.findings.stage, upgrade::rehearsal_stage::loading);
+  EXPECT_THAT(thrown.problems, ElementsAre(HasSubstr("a constructor had enough")));
+  ::setenv("MOLT_TEST_CONSTRUCTOR", "print", 1);
+  const auto printed = misbehaving("");
+  EXPECT_TRUE(printed.passed) << testing::PrintToString(printed.problems);
+  EXPECT_EQ(printed.output, "a constructor was here\n") << "heard, and kept away from the live output";
 }
 
 TEST_F(rehearsals, say_why_a_release_cannot_be_loaded) {

@@ -67,6 +67,8 @@ on_failure = "quarantine"
 one_way = true
 keep_states = true
 keep_states_mb = 64
+keep_images = true
+tripwire_ms = 250
 rehearsal_replay = "strict"
 arguments = { "size" = "2" }
 )");
@@ -96,6 +98,8 @@ arguments = { "size" = "2" }
   EXPECT_TRUE(read->upgrade.one_way);
   EXPECT_TRUE(read->upgrade.keep_states);
   EXPECT_EQ(read->upgrade.keep_states_mb, 64U);
+  EXPECT_TRUE(read->upgrade.keep_images);
+  EXPECT_EQ(read->upgrade.tripwire, std::chrono::milliseconds{250});
   EXPECT_EQ(read->upgrade.rehearsal_replay, replay_kind::strict);
   EXPECT_EQ(read->upgrade.arguments, (argument_list{{"size", "2"}}));
 }
