@@ -114,6 +114,7 @@ class searcher {
   }
   [[nodiscard]] bool is_linkers(std::uintptr_t at, const hidden_range&) const;
   [[nodiscard]] bool find_on_stack(std::uintptr_t at, const mapping&, place_found&) const;
+  [[nodiscard]] static bool is_guard(const mapping& below);
   [[nodiscard]] std::string where(const mapping&, holder_place&) const;
   void add(const word_hit&, place_found, std::vector<candidate>&) const;
   void name_servers(std::vector<candidate>&);
@@ -197,6 +198,17 @@ bool searcher::find_on_stack(std::uintptr_t at, const mapping& in, place_found& 
   return false;
 }
 
+/// Whether what lies right above is a stack. Where an image was is as unreadable, and one mapping with a guard, or with
+/// other unreadable memory, that it touches.
+bool searcher::is_guard(const mapping& below) {
+  constexpr std::size_t pages_max = 64;
+  if (below.readable || below.writable || !below.path.empty()) return false;
+  std::size_t pages = 0;
+  for (std::uintptr_t at = below.end; at > below.begin && pages <= pages_max && !is_reserved(at - 1); at -= page_size())
+    ++pages;
+  return pages > 0 && pages <= pages_max;
+}
+
 /// Data of an image, a stack by the guard below it, or whatever it is.
 std::string searcher::where(const mapping& in, holder_place& place) const {
   const mapping* const below = in.begin == 0 ? nullptr : find_mapping(maps_, in.begin - 1);
@@ -210,8 +222,7 @@ std::string searcher::where(const mapping& in, holder_place& place) const {
     place = holder_place::image;
     return below->path;
   }
-  if (below != nullptr && !below->readable && !below->writable && below->path.empty() &&
-      below->end - below->begin <= 64 * page_size() && !is_reserved(below->begin)) {
+  if (below != nullptr && is_guard(*below)) {
     place = holder_place::stack;  // kept for a thread to come, if no thread stands on it
     return told_.all_stacks_known ? std::string{} : "a thread of which nothing is known";
   }

@@ -9,6 +9,7 @@
 #include "plugins/keepsakes.hpp"
 
 #include <gmock/gmock.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -236,6 +237,39 @@ TEST_F(evidence_test, names_the_server_from_whose_state_a_holder_can_be_reached)
   ASSERT_EQ(found.found, evidence::held);
   EXPECT_THAT(told(found), HasSubstr("the server anna, 3 pointers from its state"));
   delete reinterpret_cast<std::shared_ptr<int>*>((*state)->handles[1]);
+}
+
+TEST_F(evidence_test, takes_memory_above_a_place_that_an_image_has_left_for_no_stack) {
+  const auto pages_of = [](const lease& of) {
+    return (of->range().size() + page_size() - 1) / page_size() * page_size();
+  };
+  // Room for just an image, right below a page, above memory that nobody can read, as the rest of an arena of
+  // malloc is: both become one mapping.
+  const std::size_t room = pages_of(loaded("hand_counter_2"));
+  auto* const start = static_cast<std::byte*>(
+      ::mmap(nullptr, room + 2 * page_size(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  ASSERT_NE(start, MAP_FAILED);
+  auto* const above = start + page_size() + room;
+  ASSERT_EQ(::mprotect(above, page_size(), PROT_READ | PROT_WRITE), 0);
+  ASSERT_EQ(::munmap(start + page_size(), room), 0);
+  bool lies_below = false;
+  for (int tries = 0; tries < 60 && !lies_below; ++tries) {  // the linker takes the highest room; what it left is taken
+    lease other = loaded("hand_counter_2");
+    ASSERT_TRUE(other);
+    lies_below = other->range().begin() + room == reinterpret_cast<std::uintptr_t>(above);
+    ASSERT_TRUE(unload(other));
+  }
+  if (!lies_below) GTEST_SKIP() << "the kernel puts images elsewhere";
+  const lease image = loaded("hand_counter_1");
+  ASSERT_TRUE(image);
+  expect_nobody(image);
+  *reinterpret_cast<std::uintptr_t*>(above) = image->range().begin() + 64;
+  const auto found = look(image);
+  EXPECT_EQ(found.found, evidence::held) << found.why;
+  *reinterpret_cast<std::uintptr_t*>(above) = 0;
+  expect_nobody(image);
+  ::munmap(above, page_size());
+  ::munmap(start, page_size());
 }
 
 TEST_F(evidence_test, judges_each_of_several_images) {

@@ -1,9 +1,11 @@
 #include "loader/plugin_image.hpp"
 
 #include "hand_made.hpp"
+#include "loader/process_memory.hpp"
 
 #include <gmock/gmock.h>
 #include <gnu/libc-version.h>
+#include <sys/mman.h>
 
 #include <filesystem>
 #include <fstream>
@@ -124,6 +126,38 @@ TEST(plugin_image, is_unloaded_and_seen_to_be_gone) {
   EXPECT_EQ(report->build_id, build_id);
   EXPECT_EQ(report->unmapped, unmaps_images()) << report->why;
   EXPECT_EQ(report->why.empty(), report->unmapped);
+}
+
+TEST(plugin_image, leaves_its_place_empty_for_a_while) {
+  if (!unmaps_images()) GTEST_SKIP() << "a sanitizer's build keeps images";
+  std::vector<hidden_range> before;
+  for (int round = 0; round < 20; ++round) {
+    lease one = loaded(hand_made(round % 2 == 0 ? "hand_counter_1" : "hand_counter_2"));
+    ASSERT_TRUE(one);
+    const auto here = one->range();
+    for (const auto& was : before)
+      EXPECT_TRUE(here.begin() >= was.begin() + was.size() || was.begin() >= here.begin() + here.size()) << round;
+    before.push_back(here);
+    ASSERT_TRUE(unload(one));
+    const auto mappings = read_mappings();
+    ASSERT_TRUE(mappings);
+    const auto* const left = find_mapping(*mappings, here.begin());
+    ASSERT_NE(left, nullptr);
+    EXPECT_EQ(left->protection(), PROT_NONE);
+    EXPECT_GE(left->end, here.begin() + here.size());
+  }
+  // Side by side they are one mapping, or nearly so.
+  const auto mappings = read_mappings();
+  ASSERT_TRUE(mappings);
+  const auto nobodys = [](const mapping& each) { return each.protection() == PROT_NONE && each.path.empty(); };
+  const auto count = std::count_if(mappings->begin(), mappings->end(), nobodys);
+  for (int round = 0; round < 200; ++round) {
+    lease one = loaded(hand_made("hand_counter_1"));
+    ASSERT_TRUE(unload(one));
+  }
+  const auto later = read_mappings();
+  ASSERT_TRUE(later);
+  EXPECT_LE(std::count_if(later->begin(), later->end(), nobodys), count + 8);
 }
 
 TEST(plugin_image, is_not_unloaded_while_leases_remain) {
