@@ -2,10 +2,11 @@
 //
 //   molt_bench_loader     prints {"results": [...]} on stdout; exit status 1 if rounds of loading leave anything behind
 #include "bench/messaging/measure.hpp"
-#include "loader/image_evidence.hpp"
 #include "loader/plugin_image.hpp"
 #include "loader/sha256.hpp"
 #include "loader/word_scan.hpp"
+#include "node/image_retirement.hpp"
+#include "server/runtime.hpp"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -22,8 +23,10 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <mutex>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -163,31 +166,27 @@ sum(std::span<const std::uintptr_t> words) {
   return took;
 }
 
-/// For how long whoever looks keeps everybody from going on: until the copy is made. What the copy then scans is added.
+/// How a node lets go of images: what its servers wait for, until the copy is made that looks for who points into one.
 class looks {
  public:
+  looks() { retirement_.set({false, 0ms}); }
+
   double pause(std::int64_t count) {
     double took = 0;
     for (std::int64_t n = 0; n < count; ++n) {
-      auto image = loaded(plugin(1));
-      const auto make = [&took](const std::function<void()>& before,
-                                const std::function<void(const loader::memory_facts&)>& work) -> molt::result<pid_t> {
-        const auto images = loader::hold_images();
-        const auto begun = clock_type::now();
-        before();
-        const pid_t made = ::fork();
-        if (made == 0) work({});
-        took += seconds_since(begun);
-        must(made > 0, "no fork");
-        return made;
-      };
-      const auto report = loader::look_for_holders(std::span{&image, 1}, make, 60s);
-      must(report.has_value(), report ? "" : report.error().text());
-      const auto& found = report->images.front();
-      must(found.found != loader::evidence::not_looked && found.found != loader::evidence::not_unmapped, found.why);
-      scans.push_back(static_cast<double>(report->scanned_bytes) / 1e6 /
-                      std::chrono::duration<double>(report->scan).count());
-      let_go(std::move(image));
+      const auto before = retirement_.looked().looks;
+      const auto report = retirement_.retire(loaded(plugin(1)));
+      if (!report.retiring) {
+        must(!loader::unmaps_images(), report.why);
+        continue;
+      }
+      must(retirement_.settle(60s), "the look takes too long");
+      const auto looked = retirement_.looked();
+      must(looked.looks > before, "nobody has looked: " + retirement_.list().back().why);
+      took += std::chrono::duration<double>(looked.at_rest).count();
+      forks.push_back(static_cast<double>(looked.fork.count()));
+      scans.push_back(static_cast<double>(looked.scanned_bytes) / 1e6 /
+                      std::chrono::duration<double>(looked.scan).count());
     }
     return took;
   }
@@ -204,7 +203,13 @@ class looks {
     return took;
   }
 
-  std::vector<double> scans;  ///< MB/s, of each look
+  std::vector<double> forks;  ///< ns, the part of the pause that is the fork; of each look
+  std::vector<double> scans;  ///< MB/s
+
+ private:
+  molt::servers::runtime runtime_;
+  std::mutex turn_;
+  molt::node::image_retirement retirement_{{runtime_, turn_, [](int, std::string_view) {}, {}}};
 };
 
 // ---- Rounds
@@ -272,9 +277,12 @@ int main() {
        {"sum_of_words", {filled.bytes(), [&](std::int64_t bytes) { return sum(filled.words(bytes)); }}}}));
   looks look;
   all.push_back(measuring::measure(
-      "loader.unload.pause", measuring::unit::ns_each, 9,
+      "loader.unload.pause", measuring::unit::ns_each, measuring::smoke() ? 1 : 9,
       {{"", {1, [&](std::int64_t count) { return look.pause(count); }}}, {"fork", {1, looks::fork}}}));
-  all.push_back({"loader.unload.scan", "MB/s", {{"", look.scans}}});
+  if (!look.scans.empty()) {
+    all.push_back({"loader.unload.pause.fork", "ns", {{"", look.forks}}});
+    all.push_back({"loader.unload.scan", "MB/s", {{"", look.scans}}});
+  }
   measuring::print(stdout, all);
   return 0;
 }
