@@ -14,6 +14,7 @@
 #include <dlfcn.h>
 #include <gnu/libc-version.h>
 #include <link.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -404,7 +405,22 @@ result<void> keep(lease& last, std::string why) {
   return ok();
 }
 
+namespace {
+
+/// What lies behind the items in their block is what others have left there.
+template <class Items>
+void overwrite_slack(Items& items) noexcept {
+  if (items.capacity() == 0) return;
+  auto* const begin = reinterpret_cast<char*>(items.data());
+  const std::size_t used = items.size() * sizeof *items.data();
+  std::memset(begin + used, 0, ::malloc_usable_size(begin) - used);
+}
+
+}  // namespace
+
 std::string close_in_copy(const plugin_image& image) {
+  overwrite_slack(registry().mapped);
+  overwrite_slack(registry().resident);
   auto parts = std::move(image_access::parts(image));
   parts->library.unload();
   return still_mapped_because(*parts);

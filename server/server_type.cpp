@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <new>
 #include <utility>
 
@@ -46,7 +47,19 @@ image_range find_image(const void* address) {
 std::shared_ptr<const server_type> server_type::make(const molt_server_type& abi, std::string version,
                                                      std::shared_ptr<const void> lease, image_range image) {
   if (image.begin == image.end) image = find_image(&abi);
-  auto made = std::shared_ptr<server_type>(new server_type{abi, std::move(version), std::move(lease), image});
+  // Freed memory that is used again in part would look as if somebody held the image.
+  const auto overwrite = [](server_type& of) noexcept {
+    ::explicit_bzero(of.shortcuts_.data(), sizeof of.shortcuts_);
+    if (!of.table_.empty()) ::explicit_bzero(of.table_.data(), of.table_.size() * sizeof(slot));
+    ::explicit_bzero(&of.abi_, sizeof of.abi_);
+    ::explicit_bzero(&of.image_, sizeof of.image_);
+  };
+  const auto destroy = [overwrite](server_type* gone) noexcept {
+    if (gone->twin_ != nullptr) overwrite(const_cast<server_type&>(*gone->twin_));  // made without const
+    overwrite(*gone);
+    delete gone;
+  };
+  auto made = std::shared_ptr<server_type>(new server_type{abi, std::move(version), std::move(lease), image}, destroy);
   made->twin_.reset(new server_type{abi, made->version_, made->lease_, image, made.get()});
   return made;
 }
