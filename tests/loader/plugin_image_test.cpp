@@ -250,6 +250,14 @@ TEST(plugin_image, leaves_nothing_behind_after_a_hundred_loads) {
   EXPECT_EQ(maps_naming("hand_counter"), mapped);
 }
 
+TEST(plugin_image, has_its_file_far_from_images) {
+  if (!unmaps_images()) GTEST_SKIP() << "this build keeps them";
+  const lease one = loaded(hand_made("hand_counter_1"));
+  const auto file = reinterpret_cast<std::uintptr_t>(one->file().data());
+  constexpr std::uintptr_t far = std::uintptr_t{1} << 40U;
+  EXPECT_GT(one->range().begin() > file ? one->range().begin() - file : file - one->range().begin(), far);
+}
+
 /// What is open, mapped and running.
 struct possessions {
   std::vector<std::string> files;
