@@ -167,6 +167,8 @@ result<std::unique_ptr<box>> box::start(const std::filesystem::path& release_fol
   return std::unique_ptr<box>{new box{std::move(made)}};
 }
 
+result<void> box::cancel_upgrade() { return implementation_->cancel_upgrade(); }
+
 void box::cancel_change() noexcept { implementation_->cancel_change(); }
 void box::stop(std::chrono::milliseconds patience) { implementation_->stop(patience); }
 

@@ -135,6 +135,9 @@ class box {
   result<upgrade::report> upgrade(const std::filesystem::path& release_folder, const change_request&);
   /// Errors: busy, not_found (no parent).
   result<upgrade::report> rollback(const change_request&, const std::filesystem::path& parent = {});
+  /// Makes the upgrade under way roll back; does not wait for it, and its report tells how it ended, which may be that
+  /// it was done before. Threading: beside all others. Errors: not_found (none is under way, or it is a rollback).
+  result<void> cancel_upgrade();
   result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout);
 
   /// Listening sockets for a release to come. They replace earlier offers of the same names.

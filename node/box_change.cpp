@@ -75,7 +75,9 @@ box::implementation::change box::implementation::prepare(direction going, releas
   add_arguments(made.settings.arguments, request.arguments);
   made.settings.starts = servers_started_by(made.to.manifest);
   made.settings.starts_back = servers_started_by(made.from.manifest);
-  made.settings.cancelled = [this] { return cancelled_.load(std::memory_order_relaxed); };
+  made.settings.cancelled = [this] {
+    return cancelled_.load(std::memory_order_relaxed) || upgrade_cancelled_.load(std::memory_order_relaxed);
+  };
   for (const auto& type : types_started_by(made.from.manifest)) {
     if (has_type(made.plugins, type)) {
       made.settings.types_in_use.push_back(type);
@@ -241,9 +243,18 @@ result<std::vector<loader::unload_report>> box::implementation::commit(std::chro
   return gone;
 }
 
-void box::implementation::begin(std::string to) {
+void box::implementation::begin(std::string to, direction going) {
   const std::lock_guard lock{mutex_};
   changing_to_ = std::move(to);
+  changing_up_ = going == direction::up;
+  upgrade_cancelled_ = false;
+}
+
+result<void> box::implementation::cancel_upgrade() {
+  const std::lock_guard lock{mutex_};
+  if (changing_to_.empty() || !changing_up_) return error{reason::not_found, "no upgrade is under way"};
+  upgrade_cancelled_ = true;
+  return ok();
 }
 
 void box::implementation::end(std::optional<upgrade::report> report) {
@@ -255,7 +266,7 @@ void box::implementation::end(std::optional<upgrade::report> report) {
 
 result<upgrade::report> box::implementation::run(change change) {
   const std::lock_guard undisturbed{without_rest_};
-  begin(change.to.id());
+  begin(change.to.id(), change.going);
   auto ended = [&]() -> result<upgrade::report> {
     if (cancelled_.load()) return error{reason::stopping, "the node stops"};
     auto planned = plan_of(change);
@@ -273,6 +284,9 @@ result<upgrade::report> box::implementation::run(change change) {
     follow_switch(change);
     tell_of_late_hooks(change);
     auto report = do_switch(change);
+    if (report && report->cancelled)
+      report->problems.emplace_back(cancelled_.load() ? "the node stops, so everything went back"
+                                                      : "it was told to go back while it was under way");
     // Needs attention may be on neither release wholly; then what runs decides.
     if (!report || report->result == phase::refused || report->result == phase::rolled_back ||
         switcher_->current().id != change.to.id()) {

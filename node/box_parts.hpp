@@ -22,6 +22,7 @@ class box::implementation {
 
   result<void> start(const std::filesystem::path& release_folder);
   void cancel_change() noexcept { cancelled_.store(true); }
+  result<void> cancel_upgrade();
   void stop(std::chrono::milliseconds patience);
 
   result<upgrade::plan> plan_upgrade(const std::filesystem::path&, const change_request&, std::string* id);
@@ -83,7 +84,7 @@ class box::implementation {
   /// What of servers is recorded: those that will start, or also those that run.
   enum class recorded { later, now_too };
   void record_as(const releases::manifest& before, const releases::manifest& next, recorded which);
-  void begin(std::string to);
+  void begin(std::string to, upgrade::direction);
   void end(std::optional<upgrade::report>);
   void note_rehearsal(std::string of);
 
@@ -95,6 +96,7 @@ class box::implementation {
   box_options options_;
   bool stopped_ = false;
   std::atomic<bool> cancelled_{false};
+  std::atomic<bool> upgrade_cancelled_{false};  // the one under way; set under mutex_
   std::unique_ptr<crash_reporter> reporter_;  // null: failures are not reported
   std::unique_ptr<servers::runtime> runtime_;
   std::unique_ptr<data_plane> plane_;
@@ -112,6 +114,7 @@ class box::implementation {
   std::vector<release_facts> parents_;
   listening_sockets offered_;
   std::string changing_to_;
+  bool changing_up_ = false;
   std::string rehearsing_;
   std::optional<upgrade::report> last_;
 };

@@ -87,6 +87,7 @@ json::object object_of(const upgrade::report& report) {
           {"servers_migrated", report.servers_migrated},
           {"servers_failed", report.servers_failed},
           {"entries_left", report.entries_left},
+          {"cancelled", report.cancelled},
           {"servers_restored", report.servers_restored},
           {"restored", objects_of(report.restored)},
           {"failures", std::move(failures)},
@@ -224,6 +225,13 @@ result<http_response> post_rollback(box& node, const http_request& asked) {
   return http_response{200, to_json(report)};
 }
 
+result<http_response> post_cancel(box& node, const http_request& asked) {
+  MOLT_TRY(request_body given, request_body::of(asked));
+  MOLT_CHECK(given.nothing_else());
+  MOLT_CHECK(node.cancel_upgrade());
+  return http_response{200, "{}"};
+}
+
 result<http_response> post_commit(box& node, const http_request& asked) {
   MOLT_TRY(const change_body change, read_change(asked, false));
   MOLT_TRY(const auto gone, node.commit(commit_timeout));
@@ -287,6 +295,7 @@ result<http_response> dispatch(box& node, const http_request& asked) {
       {"/v1/rehearse", false, post_rehearse},
       {"/v1/upgrade", false, post_upgrade},
       {"/v1/rollback", false, post_rollback},
+      {"/v1/cancel", false, post_cancel},
       {"/v1/commit", false, post_commit},
   };
   if (is_about_servers(asked.path)) return answer_about_servers(node.runtime(), asked);

@@ -121,12 +121,16 @@ int report_change(const settings& with, const json::value& body, bool going_back
   const bool begins_probation = !going_back && !from.empty() && from != to;  // a start without a node does not
   if (exit_code == exit_done && begins_probation)
     suggest(with, "molt commit keeps " + to + "; molt rollback goes back to " + from);
+  else if (exit_code == exit_done && flag_of(body, "cancelled"))
+    suggest(with, "the upgrade was still under way and has gone back; " + to + " serves");
   else if (exit_code == exit_done)
     suggest(with, "molt status");
   else if (exit_code == exit_refused)
     suggest(with, member_of(body, "rehearsal").is_object()
                       ? "nothing was changed; correct what failed, or go without: molt upgrade --no-rehearsal " + to
                       : "nothing was changed; molt plan shows every problem");
+  else if (exit_code == exit_failed && flag_of(body, "cancelled"))
+    suggest(with, from + " serves as before");
   else if (exit_code == exit_failed)
     suggest(with, from + " serves as before; correct the hook, pack and install a new version");
   else

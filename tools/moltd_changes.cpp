@@ -218,6 +218,7 @@ http_response daemon::post_upgrade(json::object body) {
 }
 
 http_response daemon::post_rollback(json::object body) {
+  if (auto done = cancel_upgrade_under_way()) return std::move(*done);
   change wanted;
   {
     const lock held{mutex_};

@@ -132,6 +132,9 @@ class daemon {
                                        milliseconds timeout, const std::function<bool()>& given_up = {}) const;
   result<listeners> listeners_for(const lock&, const std::string& release) const;
 
+  // moltd_cancel.cpp: a rollback in the middle of an upgrade.
+  std::optional<node::http_response> cancel_upgrade_under_way();
+
   // moltd_rehearsal.cpp: an upgrade in a copy of the node, for its own sake and before each upgrade.
   node::http_response post_rehearse(boost::json::object, const std::function<bool()>& client_gone);
   std::optional<node::http_response> rehearse_first(change&, const std::filesystem::path& folder);

@@ -268,7 +268,7 @@ void switcher::expect_added(const attempt& now, std::optional<name_expectation>&
 /// Brings over the servers without traffic, and then the entries that nobody touches.
 void switcher::settle(attempt& now) {
   const bool rolls_back = now.settings.on_failure == failure_policy::rollback;
-  const bool all = sweep(now, *now.image, rolls_back) && convert_entries(now.settings, *now.image, rolls_back);
+  const bool all = sweep(now, *now.image, rolls_back) && convert_entries(now, *now.image, rolls_back);
   now.report.servers_migrated = now.image->adopted();
   if (now.image->failed() == 0 && all) return conclude(now, phase::done);
   now.report.servers_failed = now.image->failed();
@@ -291,10 +291,15 @@ bool switcher::sweep(attempt& now, const release_image& image, bool stop_at_fail
   const auto rate = now.settings.sweep_rate_max;
   const auto begun = clock::now();
   const auto before = image.adopted();
+  const auto is_cancelled = [&] {
+    const bool forward = &image == now.image.get();  // the way back is not cancelled
+    now.report.cancelled = now.report.cancelled || (forward && now.settings.cancelled && now.settings.cancelled());
+    return forward && now.report.cancelled;
+  };
   bool early = false;
   const auto keep_going = [&] {
     image.destroy_old_states();
-    early = early || (stop_at_failure && (image.failed() != 0 || (now.settings.cancelled && now.settings.cancelled())));
+    early = early || (stop_at_failure && image.failed() != 0) || is_cancelled();
     if (early) return false;
     if (rate != 0) {
       const auto due = begun + std::chrono::nanoseconds{(image.adopted() - before) * 1'000'000'000 / rate};
@@ -305,7 +310,7 @@ bool switcher::sweep(attempt& now, const release_image& image, bool stop_at_fail
   };
   runtime_.sweep(keep_going);
   image.destroy_old_states();
-  return !early && !(stop_at_failure && image.failed() != 0);
+  return !early && !is_cancelled() && !(stop_at_failure && image.failed() != 0);
 }
 
 /// Every server that moved goes back by the opposite edges, never by a lossy one.

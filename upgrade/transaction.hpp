@@ -119,6 +119,7 @@ struct report {
   std::uint64_t servers_restored = 0;
   std::vector<std::string> problems;  ///< why it was refused, or what needs attention
   std::vector<std::string> notes;
+  bool cancelled = false;             ///< rolled back because settings::cancelled said so
   std::uint64_t entries_left = 0;  ///< of evolving containers, not converted: they are when touched
   std::chrono::nanoseconds total{0};
   std::chrono::nanoseconds at_rest{0};            ///< from asking everything to rest until it ran again
@@ -215,9 +216,10 @@ class switcher {
   void give_back(attempt&, const rest_guard&);
   void quarantine(attempt&);
   /// Offers every server to the image; false if it ended early.
+  /// False: not all of them, as one failed or, on the way to `now.image`, as it was cancelled.
   bool sweep(attempt&, const release_image&, bool stop_at_failure);
   /// Converts the entries of evolving containers; false if it ended early. (transaction_entries.cpp)
-  bool convert_entries(const settings&, const release_image&, bool stop_at_failure);
+  bool convert_entries(attempt&, const release_image&, bool stop_at_failure);
   void convert_entries_back(const release_content& from, const release_content& to, std::chrono::nanoseconds timeout,
                             const std::function<bool()>& cancelled);
   void conclude(attempt&, phase);

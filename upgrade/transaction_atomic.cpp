@@ -225,6 +225,7 @@ void switcher::run_atomic(attempt& now) {
                                   " ms of it gone until all were at rest; going back took " +
                                   in_ms(now.report.reverting) + " ms. Raise it under [upgrade], or use mode lazy");
   if (all->cancelled()) now.report.problems.emplace_back("cancelled while everything was at rest");
+  now.report.cancelled = all->cancelled();
   if (all->out_of_memory()) now.report.problems.emplace_back("no memory to note how a server goes back");
   all.reset();
   leave(now.to);

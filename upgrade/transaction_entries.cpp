@@ -1,7 +1,7 @@
 // The entries of evolving containers: converted in slices between two messages, up after every server has moved, down
 // before any does, so that neither takes longer the more entries there are.
 #include "plugin/schema_text.hpp"
-#include "upgrade/transaction.hpp"
+#include "upgrade/transaction_attempt.hpp"
 
 #include <algorithm>
 #include <new>
@@ -84,7 +84,7 @@ const servers::server_type* find_type(const release_content& in, std::string_vie
 
 }  // namespace
 
-bool switcher::convert_entries(const settings& chosen, const release_image& image, bool stop_at_failure) {
+bool switcher::convert_entries(attempt& going, const release_image& image, bool stop_at_failure) {
   const auto& plugins = image.content().plugins;
   const bool any = std::any_of(plugins.begin(), plugins.end(), [](const auto& plugin) {
     return std::any_of(plugin->types().begin(), plugin->types().end(),
@@ -113,7 +113,8 @@ bool switcher::convert_entries(const settings& chosen, const release_image& imag
         return *now == 0 ? servers::tending::done : servers::tending::again;
       },
       [&] {
-        early = early || (stop_at_failure && (image.failed() != 0 || (chosen.cancelled && chosen.cancelled())));
+        if (going.settings.cancelled && going.settings.cancelled()) going.report.cancelled = true;
+        early = early || going.report.cancelled || (stop_at_failure && image.failed() != 0);
         return !early;
       });
   return !early && !(stop_at_failure && image.failed() != 0);

@@ -180,6 +180,25 @@ TEST_F(moltd, waits_for_a_node_that_is_in_the_middle_of_a_change) {
             box.node_runs() + " permanent box-1.0.0 probation " + (box.node_runs() == "box-2.0.3" ? "true" : "false"));
 }
 
+TEST_F(moltd, goes_back_in_the_middle_of_an_upgrade) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.3").status, 200U);
+  EXPECT_EQ(box.call("add", {{"by", 3}}), "3");
+  auto change = std::async(std::launch::async, [&] { return box.upgrade_at_once("2.0.3"); });
+  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"upgrade", "phase"}) == "migrating"; }));
+  const auto back = box.rollback();
+  EXPECT_EQ(back.text({"result"}), "done");
+  EXPECT_EQ(back.text({"cancelled"}), "true");
+  EXPECT_EQ(back.text({"to"}), "box-1.0.0");
+  const auto answer = change.get();
+  EXPECT_EQ(answer.text({"result"}), "rolled_back");
+  EXPECT_EQ(answer.text({"problems"}), R"(["it was told to go back while it was under way"])");
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  EXPECT_EQ(box.call("version"), "1.0.0");
+  EXPECT_EQ(box.call("get"), "3");
+  EXPECT_EQ(box.rollback().status, 409U) << "there is nothing to go back from";
+}
+
 TEST_F(moltd, starts_the_permanent_release_when_both_died_during_an_upgrade) {
   ASSERT_TRUE(box.start_first());
   ASSERT_EQ(box.install("2.0.3").status, 200U);
