@@ -105,9 +105,10 @@ class store::implementation {
 
   /// Applies a change to a copy, makes it durable, then shows it.
   result<void> change(const std::function<result<void>(store_state&)>& how) {
+    if (broken_) put_back();  // what failed then may go now
     if (broken_)
-      return error{reason::io, file().string() + ": an earlier write failed half-way",
-                   "restart moltd to read it again"};
+      return error{reason::io, file().string() + ": an earlier write failed half-way, and still cannot be undone",
+                   "make room for it, or mend its disk, and try again"};
     store_state next = state_;
     MOLT_CHECK(how(next));
     const auto sound = next.check();
@@ -214,8 +215,7 @@ class store::implementation {
   void put_back() {
     const auto old = print_state(state_);
     const auto there = read_file(file(), store_bytes_max);
-    if (there && *there == old) return;
-    if (auto written = replace_file(file(), old, 0644, system_); !written) broken_ = true;
+    broken_ = !(there && *there == old) && !replace_file(file(), old, 0644, system_);
   }
 
   void sweep() {

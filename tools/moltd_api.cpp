@@ -136,6 +136,31 @@ http_response daemon::forward(const http_request& asked, milliseconds timeout) c
                                        : no_node());
 }
 
+/// What runs, and what a node that is started anew would run. What is not written down yet has happened all the same:
+/// then the node's own status says what runs.
+json::object daemon::release_now(const lock& /*held*/, const json::object& node_status) const {
+  const auto permanent = store_.permanent();
+  if (!unwritten_.empty())
+    if (const auto* own = node_status.if_contains("release"); own != nullptr && own->is_object()) {
+      const auto text = [&](std::string_view key) {
+        const auto* found = own->get_object().if_contains(key);
+        return found != nullptr && found->is_string() ? std::string{std::string_view{found->get_string()}}
+                                                      : std::string{};
+      };
+      const auto current = text("current");
+      return {{"current", or_null(current)},
+              {"permanent", or_null(permanent)},
+              {"parent", or_null(text("parent"))},
+              {"probation", current != permanent}};
+    }
+  const auto running = store_.running();
+  const auto found = running.empty() ? result<releases::release_record>{error{}} : store_.find(running);
+  return {{"current", or_null(running)},
+          {"permanent", or_null(permanent)},
+          {"parent", or_null(found ? found->parent : "")},
+          {"probation", store_.in_probation()}};
+}
+
 http_response daemon::get_status() {
   json::object body;
   if (const auto answered = ask_node("GET", "/v1/status", "", status_timeout); answered && answered->status == 200)
@@ -146,16 +171,12 @@ http_response daemon::get_status() {
   for (const char* absent : {"upgrade", "rehearsing", "kept"})
     if (!body.contains(absent)) body[absent] = nullptr;
   const lock held{mutex_};
-  const auto running = store_.running();
-  const auto found = running.empty() ? result<releases::release_record>{error{}} : store_.find(running);
+  const auto release = release_now(held, body);
   body["node"] = {{"state", to_string(state_)},
                   {"pid", process_ ? json::value(process_->pid()) : json::value(nullptr)},
                   {"restarts", restarts_}};
-  body["release"] = {{"current", or_null(running)},
-                     {"permanent", or_null(store_.permanent())},
-                     {"parent", or_null(found ? found->parent : "")},
-                     {"probation", store_.in_probation()}};
-  body["attention"] = or_null(store_.attention());
+  body["release"] = release;
+  body["attention"] = or_null(unwritten_.empty() ? store_.attention() : what_is_owed(held).text());
   body["transition"] = nullptr;
   if (const auto& under_way = store_.in_flight())
     body["transition"] = {{"kind", releases::to_string(under_way->kind)},

@@ -167,6 +167,7 @@ http_response daemon::post_plan(json::object body) {
     body.erase(found);
   }
   lock held{mutex_};
+  if (auto owed = write_what_is_owed(held); !owed) return refused(owed.error());
   result<releases::release_record> target = error{};
   if (back) {
     target = store_.rollback_target();
@@ -199,6 +200,7 @@ http_response daemon::post_upgrade(json::object body) {
   if (!name) return refused(name.error());
   {
     const lock held{mutex_};
+    if (auto owed = write_what_is_owed(held); !owed) return refused(owed.error());
     const auto target = store_.find(*name);
     if (!target) return refused(target.error());
     wanted.from = store_.running();
@@ -222,6 +224,7 @@ http_response daemon::post_rollback(json::object body) {
   change wanted;
   {
     const lock held{mutex_};
+    if (auto owed = write_what_is_owed(held); !owed) return refused(owed.error());
     const auto target = store_.rollback_target();
     if (!target) return refused(target.error());
     wanted.from = store_.running();
@@ -232,13 +235,14 @@ http_response daemon::post_rollback(json::object body) {
   return run_change(wanted);
 }
 
-std::optional<error> daemon::in_the_way_of_change(const lock& /*held*/) {
+std::optional<error> daemon::in_the_way_of_change(const lock& held) {
+  if (auto owed = write_what_is_owed(held); !owed) return std::move(owed).error();
   if (state_ == node_state::starting || state_ == node_state::backing_off)
     return error{reason::busy, "the node is starting", "try again in a moment"};
   if (state_ == node_state::stopping) return error{reason::stopping, "moltd is stopping"};
   if (adopted_mid_change_)
     return error{reason::busy, "the node is in the middle of a change that an earlier moltd began"};
-  if (store_.in_flight() && state_ == node_state::running) {  // an outcome that could not be written down: a full disk
+  if (store_.in_flight() && state_ == node_state::running) {  // whoever carried it out threw: no memory was left
     adopted_mid_change_ = true;
     wake();
     return error{reason::busy, "the outcome of the last change is being found out", "try again in a moment"};
@@ -271,8 +275,7 @@ http_response daemon::run_change(change& wanted) {
   spdlog::info("{} to {} begins", releases::to_string(wanted.kind), wanted.to);
   if (auto whole = releases::verify_contents(folder); !whole) {
     held.lock();
-    if (auto ended = store_.finish_transition(transition_outcome::refused, whole.error().text()); !ended)
-      spdlog::error("{}", ended.error().text());
+    (void)end_transition(held, transition_outcome::refused, whole.error().text());
     return refused(whole.error());
   }
   return cold ? change_cold(wanted) : change_live(wanted);
@@ -282,13 +285,17 @@ http_response daemon::run_change(change& wanted) {
 http_response daemon::change_cold(change& wanted) {
   const auto begun = clock::now();
   lock held{mutex_};
-  if (auto switching = store_.begin_switch(); !switching) return refused(switching.error());
+  if (auto switching = store_.begin_switch(); !switching) {
+    (void)end_transition(held, transition_outcome::refused, switching.error().text());
+    return refused(switching.error());
+  }
   cold_target_ = wanted.to;
   wanted_ = true;
   wake();
   changed_.wait(held, [&] {
     return !store_.in_flight() || state_ == node_state::running || state_ == node_state::stopping;
   });
+  if (!unwritten_.empty()) return not_written_down("", what_is_owed(held));
   if (store_.running() != wanted.to)
     return node::error_response({reason::needs_attention, wanted.to + " could not be started", store_.attention()},
                                 exit_code::needs_attention);
@@ -319,8 +326,7 @@ http_response daemon::change_live(change& wanted) {
   lock held{mutex_};
   const auto stop = [&](const error& why) {
     if (!held) held.lock();
-    if (auto ended = store_.finish_transition(transition_outcome::refused, why.text()); !ended)
-      spdlog::error("{}", ended.error().text());
+    (void)end_transition(held, transition_outcome::refused, why.text());
     spdlog::warn("{} to {} refused: {}", releases::to_string(wanted.kind), wanted.to, why.text());
     return refused(why);
   };
@@ -374,18 +380,14 @@ http_response daemon::conclude(const change& wanted, const http_response& from_n
   }
   const lock held{mutex_};
   if (!store_.in_flight()) return from_node;  // the node ended right after its answer, and so did the transition
-  if (auto ended = store_.finish_transition(outcome, detail, runs); !ended) {
-    spdlog::error("the outcome could not be journalled: {}", ended.error().text());
-    return node::error_response({reason::needs_attention,
-                                 "the node says " + std::string{releases::to_string(outcome)} +
-                                     ", but it could not be written down: " + ended.error().message(),
-                                 "restart moltd; it asks the node again"},
-                                exit_code::needs_attention);
-  }
-  if (store_.running() == wanted.to) listeners_ = std::move(candidate);
+  const bool arrived = outcome == transition_outcome::done || runs == wanted.to;
+  if (arrived && state_ != node_state::stopping) listeners_ = std::move(candidate);
+  const auto written = end_transition(held, outcome, detail, runs);
   changed_.notify_all();
   spdlog::info("{} from {} to {}: {}{}{}", releases::to_string(wanted.kind), wanted.from, wanted.to,
                releases::to_string(outcome), detail.empty() ? "" : ": ", detail);
+  if (!written)
+    return not_written_down("the node says " + std::string{releases::to_string(outcome)} + ": ", written.error());
   return from_node;
 }
 
@@ -398,8 +400,8 @@ http_response daemon::await_resolution(const change& wanted) {
       if (state_ == node_state::stopping)
         return node::error_response({reason::stopping, "moltd is stopping; the next one finds out how this ended"},
                                     exit_code::needs_attention);
-      if (!store_.in_flight()) {
-        const auto runs = store_.running();
+      if (!store_.in_flight() || !unwritten_.empty()) {
+        const auto runs = store_.boot_release();
         return node::error_response(
             {reason::needs_attention, "the node ended during the change to " + wanted.to + "; its state is lost",
              runs.empty() ? "nothing runs" : runs + " was started in its place"},
@@ -414,8 +416,8 @@ http_response daemon::await_resolution(const change& wanted) {
     const auto* last = body->get_object().if_contains("upgrade");
     if (release == nullptr || last == nullptr || (last->is_object() && !last->get_object().contains("result"))) continue;
     const lock held{mutex_};
-    if (!store_.in_flight()) continue;
-    if (auto resolved = store_.resolve_by(text_at(*release, "current")); !resolved)
+    if (!store_.in_flight() || !unwritten_.empty()) continue;
+    if (auto resolved = settle_by(held, text_at(*release, "current")); !resolved)
       return node::error_response(resolved.error(), exit_code::needs_attention);
     if (last->is_object()) return respond(last->get_object());
     return refused({reason::refused, "the node did not carry out the change to " + wanted.to});
@@ -429,6 +431,7 @@ http_response daemon::post_commit() {
   if (!changing) return refused({reason::busy, "another change of the release is under way", "molt status shows it"});
   {
     const lock held{mutex_};
+    if (auto owed = write_what_is_owed(held); !owed) return refused(owed.error());
     if (!store_.in_probation() || store_.in_flight()) {
       const auto why = store_.commit();  // it refuses, and says why
       return why ? respond({}) : refused(why.error());

@@ -57,6 +57,11 @@ result<node_answer> parse_status(const node::http_response& response) {
   return answer;
 }
 
+void log_end(const releases::past_transition& past) {
+  spdlog::info("{} from {} to {}, begun by an earlier moltd: {}: {}", releases::to_string(past.kind), past.from,
+               past.to, releases::to_string(past.outcome), past.detail);
+}
+
 result<node_answer> ask_status(const std::string& socket, milliseconds timeout) {
   MOLT_TRY(const auto response, node::request(socket, "GET", "/v1/status", "", timeout));
   return parse_status(response);
@@ -104,8 +109,10 @@ result<std::unique_ptr<daemon>> daemon::start(options with) {
 result<void> daemon::decide_what_to_run() {
   MOLT_TRY(const bool adopted, adopt_running_node());
   if (adopted) return ok();
-  MOLT_TRY(const bool ended, store_.node_lost("no node was running when moltd started"));
-  if (ended) spdlog::warn("a transition or probation ended with the node; {} is permanent", store_.permanent());
+  {
+    const lock held{mutex_};
+    end_with_the_node(held, "no node was running when moltd started");
+  }
   if (store_.boot_release().empty()) {
     if (options_.first_release.empty()) {
       spdlog::info("nothing is installed to run; molt install and molt upgrade start the first release");
@@ -119,8 +126,9 @@ result<void> daemon::decide_what_to_run() {
 result<void> daemon::check_boot_release() {
   const auto release = store_.boot_release();
   if (auto whole = releases::verify_contents(store_.folder_of(release)); !whole) {
-    spdlog::error("{} is not started: {}", release, whole.error().text());
-    return store_.set_attention(release + " is not started: " + whole.error().text());
+    const lock held{mutex_};
+    note_attention(held, release + " is not started: " + whole.error().text());
+    return ok();
   }
   wanted_ = true;
   return ok();
@@ -174,7 +182,11 @@ void daemon::resolve_adopted() {
   auto sockets = node::get_fds(node_fd_socket_, std::chrono::seconds{2});
   const lock held{mutex_};
   if (!adopted_mid_change_ || state_ != node_state::running) return;
-  if (auto resolved = store_.resolve_by(found->release); !resolved) spdlog::error("{}", resolved.error().text());
+  const auto begun = store_.in_flight();
+  if (auto resolved = settle_by(held, found->release); !resolved)
+    spdlog::error("{}", resolved.error().text());
+  else if (begun && !store_.history().empty())
+    log_end(store_.history().back());
   adopted_mid_change_ = false;
   changed_.notify_all();
   if (!sockets) {
@@ -226,19 +238,23 @@ void daemon::run(int signals) {
 
 milliseconds daemon::next_tick() const {
   const lock held{mutex_};
+  const auto until = [](clock::time_point when) {
+    return std::clamp(std::chrono::ceil<milliseconds>(when - clock::now()), milliseconds{0}, idle_interval);
+  };
+  const auto most = unwritten_.empty() ? idle_interval : until(retry_at_);
   switch (state_) {
-    case node_state::starting: return ready_interval;
-    case node_state::running: return adopted_mid_change_ ? resolve_interval : idle_interval;
-    case node_state::down: return wanted_ ? milliseconds{0} : idle_interval;
+    case node_state::starting: return std::min(most, ready_interval);
+    case node_state::running: return std::min(most, adopted_mid_change_ ? resolve_interval : idle_interval);
+    case node_state::down: return wanted_ ? milliseconds{0} : most;
     case node_state::backing_off:
     case node_state::stopping: break;
   }
-  const auto left = std::chrono::ceil<milliseconds>(deadline_ - clock::now());
-  return std::clamp(left, milliseconds{0}, idle_interval);
+  return std::min(most, until(deadline_));
 }
 
 void daemon::tick() {
   lock held{mutex_};
+  if (!unwritten_.empty() && clock::now() >= retry_at_) (void)write_what_is_owed(held);
   const auto state = state_;
   const bool due = clock::now() >= deadline_;
   const bool resolve = adopted_mid_change_;
@@ -294,16 +310,14 @@ void daemon::look_whether_ready() {
     process_->signal(SIGKILL);
     return;
   }
-  if (store_.in_flight() && !cold_target_.empty()) {
-    const auto finished = store_.finish_transition(releases::transition_outcome::done, "started without state to move");
-    if (!finished) spdlog::error("{}", finished.error().text());
-  }
+  if (!cold_target_.empty())
+    (void)end_transition(held, releases::transition_outcome::done, "started without state to move");
   cold_target_.clear();
   if (!store_.attention().empty())  // a fresh node runs the whole release: nothing is left to decide
-    if (auto cleared = store_.set_attention({}); !cleared) spdlog::error("{}", cleared.error().text());
+    (void)write_down(held, "that nothing is left to decide", [this] { return store_.set_attention({}); });
   set_state(held, node_state::running);
-  spdlog::info("{} runs", store_.running());
-  ::sd_notifyf(0, "READY=1\nSTATUS=%s runs", store_.running().c_str());
+  spdlog::info("{} runs", found->release);
+  ::sd_notifyf(0, "READY=1\nSTATUS=%s runs", found->release.c_str());
 }
 
 void daemon::node_has_ended() {
@@ -325,10 +339,7 @@ void daemon::node_has_ended() {
 /// The node is not there: whatever it was in the middle of has ended with it, and it is started again - soon, later or not.
 void daemon::give_up_or_back_off(const lock& held, const std::string& why) {
   const bool first_start = store_.permanent().empty();
-  if (auto lost = store_.node_lost(why); !lost)
-    spdlog::error("{}", lost.error().text());
-  else if (*lost)
-    spdlog::warn("a transition or probation ended with the node; {} is next", store_.boot_release());
+  end_with_the_node(held, why);
   cold_target_.clear();
   const auto now = clock::now();
   ends_.push_back(now);
@@ -370,9 +381,9 @@ void daemon::set_state(const lock& /*held*/, node_state next) {
   changed_.notify_all();
 }
 
-void daemon::note_attention(const lock& /*held*/, const std::string& text) {
+void daemon::note_attention(const lock& held, const std::string& text) {
   spdlog::error("needs attention: {}", text);
-  if (auto noted = store_.set_attention(text); !noted) spdlog::error("{}", noted.error().text());
+  (void)write_down(held, '"' + text + '"', [this, text] { return store_.set_attention(text); });
 }
 
 void daemon::wake() const noexcept { (void)::eventfd_write(wake_.get(), 1); }

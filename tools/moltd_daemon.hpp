@@ -14,8 +14,10 @@
 // A moltd that finds a node answering at start adopts it (running), with its listening sockets, and ends a transition that an
 // earlier moltd began by what the node says it runs.
 //
+// What the store cannot be told, because its disk is full, is kept and tried again until it is written: moltd_outcomes.cpp.
+//
 // Invariants: no plugin is ever loaded here; one operation changes the release at a time; the store knows of a transition before
-// the node does; while a node runs or is to be started again, moltd holds the listening sockets of its release; while none is, it
+// the node does; none begins while the end of the last is not written down; while a node runs or is to be started again, moltd holds the listening sockets of its release; while none is, it
 // holds no listening socket, so that clients are refused.
 #pragma once
 
@@ -135,6 +137,22 @@ class daemon {
   // moltd_cancel.cpp: a rollback in the middle of an upgrade.
   std::optional<node::http_response> cancel_upgrade_under_way();
 
+  // moltd_outcomes.cpp: what the store must be told, now or as soon as it can be written.
+  struct unwritten {
+    std::string what;  ///< "the end of the upgrade from kv-1.0.0 to kv-2.0.0 (done)"
+    std::function<result<void>()> write;
+  };
+  /// `write` is called under the lock until it succeeds. Error: it has not yet; what is owed, and what to do about it.
+  result<void> write_down(const lock&, std::string what, std::function<result<void>()> write);
+  result<void> write_what_is_owed(const lock&);
+  result<void> end_transition(const lock&, releases::transition_outcome, const std::string& detail,
+                              const std::string& runs = {});
+  result<void> settle_by(const lock&, const std::string& node_runs);
+  void end_with_the_node(const lock&, const std::string& why);
+  [[nodiscard]] error what_is_owed(const lock&) const;
+  [[nodiscard]] std::string what_to_do_about_the_store() const;
+  [[nodiscard]] node::http_response not_written_down(const std::string& message, const error& owed) const;
+
   // moltd_rehearsal.cpp: an upgrade in a copy of the node, for its own sake and before each upgrade.
   node::http_response post_rehearse(boost::json::object, const std::function<bool()>& client_gone);
   std::optional<node::http_response> rehearse_first(change&, const std::filesystem::path& folder);
@@ -144,6 +162,7 @@ class daemon {
   // moltd_api.cpp: what the control socket asks.
   node::http_response dispatch(const node::http_request&);
   node::http_response get_status();
+  [[nodiscard]] boost::json::object release_now(const lock&, const boost::json::object& node_status) const;
   node::http_response get_releases();
   node::http_response get_history();
   node::http_response get_crashes(std::string_view id);
@@ -172,6 +191,10 @@ class daemon {
   listeners listeners_;
   std::deque<clock::time_point> ends_;  ///< of nodes, within the period
   std::size_t restarts_ = 0;
+  std::deque<unwritten> unwritten_;  ///< in the order in which it happened; few: no change begins before it is empty
+  std::string unwritten_why_;
+  clock::time_point retry_at_;
+  milliseconds retry_delay_{0};
   clock::time_point deadline_;  ///< starting: until ready; backing_off: until the next start; stopping: until SIGKILL
 
   std::unique_ptr<node::http_server> control_;  ///< last: its handlers use everything above

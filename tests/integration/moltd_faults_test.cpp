@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <fstream>
 #include <future>
+#include <optional>
 #include <vector>
 
 namespace molt::tests {
@@ -190,6 +191,94 @@ TEST_F(moltd_faults, a_commit_that_could_not_be_written_down_needs_attention_and
   reach("box-2.0.0 permanent box-2.0.0 probation false");
   EXPECT_EQ(box.node_pid(), pid);
   EXPECT_EQ(box.rollback().text({"result"}), "done") << "and the way back is as after any commit";
+}
+
+/// The store's disk fills up while an upgrade of 400 ms runs.
+class an_end_that_cannot_be_written_down : public moltd_faults {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(box.start_first());
+    ASSERT_EQ(box.install("2.0.3").status, 200U);
+    EXPECT_EQ(box.call("add", {{"by", 3}}), "3");
+    pid_ = box.node_pid();
+    auto upgrade = std::async(std::launch::async, [&] { return box.molt("upgrade --no-rehearsal box-2.0.3"); });
+    ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"transition", "phase"}) == "switching"; }));
+    full_.emplace(box);
+    told_ = upgrade.get();
+    reach("box-2.0.3 permanent box-1.0.0 probation true");
+  }
+  std::string attention() { return box.ask("GET", "/v1/status").text({"attention"}); }
+  [[nodiscard]] std::string on_disk() const { return moltd_box::content_of(box.folder.path() / "store/store.json"); }
+
+  std::optional<unwritable_store> full_;
+  outcome told_;
+  pid_t pid_ = -1;
+};
+
+TEST_F(an_end_that_cannot_be_written_down, is_told_and_written_by_itself_once_there_is_room) {
+  EXPECT_EQ(told_.status, 5);
+  EXPECT_THAT(told_.err,
+              HasSubstr("the node says done: the end of the upgrade from box-1.0.0 to box-2.0.3 (done) could "
+                        "not be written down yet: creating "));
+  EXPECT_THAT(told_.err, HasSubstr("next:  make room for " + (box.folder.path() / "store").string()));
+  EXPECT_THAT(told_.err, HasSubstr("Do not stop it before"));
+  EXPECT_THAT(attention(), HasSubstr("could not be written down yet: creating "));
+  EXPECT_THAT(attention(), HasSubstr("make room for "));
+  for (const char* refused : {"commit", "rollback", "upgrade box-1.0.0", "plan --rollback"}) {
+    const auto answer = box.molt(refused);
+    EXPECT_EQ(answer.status, 1) << refused;
+    EXPECT_THAT(answer.err, HasSubstr("could not be written down yet")) << refused;
+  }
+  full_.reset();
+  EXPECT_TRUE(eventually([&] { return attention() == "null"; })) << "nobody asked for it";
+  EXPECT_THAT(on_disk(), HasSubstr(R"("transition":null)"));
+  EXPECT_THAT(box.log(), HasSubstr("the end of the upgrade from box-1.0.0 to box-2.0.3 (done) is written down now"));
+  reach("box-2.0.3 permanent box-1.0.0 probation true");
+  EXPECT_EQ(box.rollback().text({"result"}), "done");
+  EXPECT_EQ(box.call("get"), "3");
+  EXPECT_EQ(box.node_pid(), pid_);
+}
+
+TEST_F(an_end_that_cannot_be_written_down, does_not_keep_a_commit_waiting_once_there_is_room) {
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(box.molt("commit").status, 1);  // by now moltd itself waits for seconds
+  full_.reset();
+  const auto commit = box.molt("commit");
+  EXPECT_EQ(commit.status, 0) << commit.err;
+  reach("box-2.0.3 permanent box-2.0.3 probation false");
+  EXPECT_EQ(attention(), "null");
+  EXPECT_EQ(box.call("get"), "3");
+}
+
+TEST_F(an_end_that_cannot_be_written_down, does_not_keep_a_rollback_waiting_once_there_is_room) {
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(box.molt("rollback").status, 1);
+  full_.reset();
+  const auto back = box.molt("rollback");
+  EXPECT_EQ(back.status, 0) << back.err;
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  EXPECT_EQ(box.call("get"), "3");
+}
+
+TEST_F(an_end_that_cannot_be_written_down, is_overtaken_by_the_end_of_the_node_and_the_parent_starts) {
+  ::kill(pid_, SIGKILL);
+  ASSERT_TRUE(eventually([&] { return box.node_pid() > 0 && box.node_pid() != pid_ && box.serves(); }));
+  EXPECT_EQ(box.node_runs(), "box-1.0.0");
+  EXPECT_THAT(attention(),
+              HasSubstr("the end of the node (molt-node killed by signal 9 (Killed)) could not be written "));
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+  full_.reset();
+  EXPECT_EQ(box.upgrade_at_once("2.0.3").text({"result"}), "done");
+  reach("box-2.0.3 permanent box-1.0.0 probation true");
+}
+
+TEST_F(an_end_that_cannot_be_written_down, is_found_out_by_the_next_moltd_when_this_one_is_killed) {
+  box.kill_moltd();
+  ASSERT_TRUE(box.start());
+  EXPECT_TRUE(eventually([&] { return attention() != "null"; })) << "nor can the next one write it down";
+  full_.reset();
+  EXPECT_TRUE(eventually([&] { return attention() == "null"; }));
+  reach("box-2.0.3 permanent box-1.0.0 probation true");
+  EXPECT_EQ(box.call("get"), "3");
+  EXPECT_EQ(box.node_pid(), pid_);
 }
 
 // ---- Damaged releases

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -443,6 +444,36 @@ TEST_F(store_test, forgets_the_oldest_transitions) {
   reopen();
   ASSERT_EQ(s().history().size(), history_max);
   EXPECT_EQ(s().history().front().detail, "5");
+}
+
+/// As many syncs as it has; then the disk is full.
+class filling_disk : public file_system {
+ public:
+  int sync(int fd) override {
+    if (syncs_left-- > 0) return file_system::sync(fd);
+    errno = ENOSPC;
+    return -1;
+  }
+  int syncs_left = 1'000'000;
+};
+
+TEST_F(store_test, goes_on_once_a_write_that_could_not_even_be_undone_can_be) {
+  opened.reset();
+  filling_disk disk;
+  auto full = store::open(folder / "store", disk);
+  ASSERT_TRUE(full) << full.error().text();
+  disk.syncs_left = 1;  // store.json is replaced, but not the folder synced; and then nothing goes any more
+  EXPECT_FALSE(full->set_attention("look"));
+  EXPECT_EQ(full->attention(), "");
+  const auto again = full->set_attention("look");
+  ASSERT_FALSE(again);
+  EXPECT_THAT(again.error().message(), HasSubstr("an earlier write failed half-way, and still cannot be undone"));
+  EXPECT_THAT(again.error().hint(), HasSubstr("make room"));
+  disk.syncs_left = 1'000'000;
+  ASSERT_OK(full->set_attention("now"));
+  full = error{};
+  reopen();
+  EXPECT_EQ(s().attention(), "now");
 }
 
 }  // namespace
