@@ -112,9 +112,29 @@ http_response started_cold(std::string_view from, std::string_view to, clock::ti
                   {"notes", json::array{"no node was running, so the release was started without state"}}});
 }
 
+error moltd_stops() {
+  return {reason::stopping, "moltd was told to stop, and stops its node; nothing was begun", "start moltd again first"};
+}
+
 /// What to do before committing again.
 std::string advice(const error& why, std::string_view otherwise) {
   return (why.hint().empty() ? std::string{otherwise} : why.hint()) + ", then molt commit again";
+}
+
+/// Of a change whose node was told to stop meanwhile.
+std::string_view how_it_ended(transition_outcome outcome) noexcept {
+  switch (outcome) {
+    case transition_outcome::done:
+      return "was just done";
+    case transition_outcome::refused:
+      return "was not begun";
+    case transition_outcome::rolled_back:
+      return "was taken back";
+    case transition_outcome::failed:
+    case transition_outcome::needs_attention:
+      break;
+  }
+  return "did not end well";
 }
 
 transition_outcome outcome_named(std::string_view name) noexcept {
@@ -225,6 +245,7 @@ http_response daemon::post_rollback(json::object body) {
   {
     const lock held{mutex_};
     if (auto owed = write_what_is_owed(held); !owed) return refused(owed.error());
+    if (state_ == node_state::stopping) return refused(moltd_stops());
     const auto target = store_.rollback_target();
     if (!target) return refused(target.error());
     wanted.from = store_.running();
@@ -239,7 +260,7 @@ std::optional<error> daemon::in_the_way_of_change(const lock& held) {
   if (auto owed = write_what_is_owed(held); !owed) return std::move(owed).error();
   if (state_ == node_state::starting || state_ == node_state::backing_off)
     return error{reason::busy, "the node is starting", "try again in a moment"};
-  if (state_ == node_state::stopping) return error{reason::stopping, "moltd is stopping"};
+  if (state_ == node_state::stopping) return moltd_stops();
   if (adopted_mid_change_)
     return error{reason::busy, "the node is in the middle of a change that an earlier moltd began"};
   if (store_.in_flight() && state_ == node_state::running) {  // whoever carried it out threw: no memory was left
@@ -260,8 +281,11 @@ http_response daemon::run_change(change& wanted) {
       !store_.in_probation() && wanted.to != store_.running()) {
     const auto folder = store_.folder_of(wanted.to);
     held.unlock();
-    if (auto stopped = rehearse_first(wanted, folder)) return std::move(*stopped);
+    auto not_passed = rehearse_first(wanted, folder);
     held.lock();
+    if (state_ == node_state::stopping)
+      return refused(moltd_stops());  // which ended the rehearsal: the release may be fine
+    if (not_passed) return std::move(*not_passed);
     if (const auto why = in_the_way_of_change(held)) return refused(*why);
   }
   if (state_ == node_state::down && wanted.kind == transition_kind::upgrade && wanted.to == store_.running())
@@ -309,7 +333,7 @@ http_response daemon::start_again(lock& held, const change& wanted) {
   held.unlock();
   if (auto whole = releases::verify_contents(folder); !whole) return refused(whole.error());
   held.lock();
-  if (state_ == node_state::stopping) return refused({reason::stopping, "moltd is stopping"});
+  if (state_ == node_state::stopping) return refused(moltd_stops());
   spdlog::info("{} is started again", wanted.to);
   wanted_ = true;
   wake();
@@ -386,9 +410,21 @@ http_response daemon::conclude(const change& wanted, const http_response& from_n
   changed_.notify_all();
   spdlog::info("{} from {} to {}: {}{}{}", releases::to_string(wanted.kind), wanted.from, wanted.to,
                releases::to_string(outcome), detail.empty() ? "" : ": ", detail);
+  if (state_ == node_state::stopping) return stopped_meanwhile(held, wanted, how_it_ended(outcome));
   if (!written)
     return not_written_down("the node says " + std::string{releases::to_string(outcome)} + ": ", written.error());
   return from_node;
+}
+
+/// SIGTERM ends the node too, so what the change came to is over as well; no hook is to blame.
+http_response daemon::stopped_meanwhile(const lock& /*held*/, const change& wanted, std::string_view ended) const {
+  const auto next = store_.boot_release();
+  return node::error_response(
+      {reason::stopping,
+       "moltd was told to stop, and stops its node: the " + std::string{releases::to_string(wanted.kind)} + " from " +
+           wanted.from + " to " + wanted.to + ' ' + std::string{ended},
+       "start moltd again: it runs " + next + ", whose servers begin anew"},
+      exit_code::needs_attention);
 }
 
 /// The connection to the node broke in the middle. Either the node is gone, and the loop ends the transition; or it goes on,
@@ -397,9 +433,7 @@ http_response daemon::await_resolution(const change& wanted) {
   while (true) {
     {
       lock held{mutex_};
-      if (state_ == node_state::stopping)
-        return node::error_response({reason::stopping, "moltd is stopping; the next one finds out how this ended"},
-                                    exit_code::needs_attention);
+      if (state_ == node_state::stopping) return stopped_meanwhile(held, wanted, "was cut off");
       if (!store_.in_flight() || !unwritten_.empty()) {
         const auto runs = store_.boot_release();
         return node::error_response(

@@ -129,6 +129,7 @@ class daemon {
   node::http_response change_live(change&);
   node::http_response conclude(const change&, const node::http_response& from_node, listeners candidate);
   node::http_response await_resolution(const change&);
+  [[nodiscard]] node::http_response stopped_meanwhile(const lock&, const change&, std::string_view ended) const;
   [[nodiscard]] std::optional<error> in_the_way_of_change(const lock&);
   result<node::http_response> ask_node(std::string_view method, std::string_view target, std::string_view body,
                                        milliseconds timeout, const std::function<bool()>& given_up = {}) const;

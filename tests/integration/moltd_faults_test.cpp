@@ -18,6 +18,7 @@ namespace molt::tests {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 class moltd_faults : public testing::Test {
  protected:
@@ -127,6 +128,47 @@ TEST_F(moltd_faults, refuses_clients_after_giving_up_on_the_node_and_takes_them_
   fs::remove(box.folder / "node.broken");
   EXPECT_EQ(box.molt("upgrade 1.0.0").status, 0);
   EXPECT_TRUE(moltd_box::echoes(port));
+}
+
+// ---- moltd's end in the middle of an upgrade of 400 ms
+
+class moltd_that_ends : public moltd_faults {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(box.start_first());
+    ASSERT_EQ(box.install("2.0.3").status, 200U);
+    EXPECT_EQ(box.call("add", {{"by", 3}}), "3");
+  }
+  std::future<outcome> upgrade(const std::string& how) {
+    return std::async(std::launch::async, [this, how] { return box.molt("upgrade box-2.0.3 " + how); });
+  }
+  bool is_switching() {
+    return eventually([&] { return box.ask("GET", "/v1/status").text({"transition", "phase"}) == "switching"; });
+  }
+};
+
+TEST_F(moltd_that_ends, on_sigterm_says_that_it_was_told_to_stop_and_blames_no_hook) {
+  auto change = upgrade("--no-rehearsal");
+  ASSERT_TRUE(is_switching());
+  EXPECT_EQ(box.stop_moltd(), 0);
+  const auto told = change.get();
+  EXPECT_EQ(told.status, 5);
+  EXPECT_THAT(told.err,
+              HasSubstr("moltd was told to stop, and stops its node: the upgrade from box-1.0.0 to box-2.0.3 "));
+  EXPECT_THAT(told.err, HasSubstr("next:  start moltd again: it runs box-1.0.0, whose servers begin anew"));
+  EXPECT_THAT(told.out + told.err, Not(HasSubstr("hook")));
+  ASSERT_TRUE(box.start());
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
+}
+
+TEST_F(moltd_that_ends, on_sigterm_does_not_blame_the_release_whose_rehearsal_it_ended) {
+  auto change = upgrade("");
+  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"rehearsing"}) == "box-2.0.3"; }));
+  EXPECT_EQ(box.stop_moltd(), 0);
+  const auto told = change.get();
+  EXPECT_EQ(told.status, 4);
+  EXPECT_THAT(told.err, HasSubstr("moltd was told to stop, and stops its node; nothing was begun"));
+  EXPECT_THAT(told.err, HasSubstr("next:  start moltd again"));
 }
 
 // ---- The store's disk
