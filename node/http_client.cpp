@@ -43,9 +43,10 @@ error failure(const std::string& path, std::string_view doing, const beast::erro
 
 result<http_response> request(const std::string& socket_path, std::string_view method, std::string_view target,
                               std::string_view body, std::chrono::milliseconds timeout,
-                              const std::function<bool()>& given_up) {
+                              const std::function<bool()>& given_up, bool* reached) {
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   MOLT_TRY(unique_fd fd, connect_unix(socket_path, SOCK_STREAM, deadline));
+  if (reached != nullptr) *reached = true;
 
   http::request<http::string_body> ask;
   ask.version(11);

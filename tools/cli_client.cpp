@@ -25,18 +25,35 @@ error unreachable(const settings& with, const error& why) {
       "is moltd running? start it, or name its socket: --socket PATH or MOLT_SOCKET (now " + with.socket + ")"};
 }
 
+/// What to do when nobody knows whether a request was carried out; empty: it would have changed nothing.
+std::string_view if_it_was_done(std::string_view method, std::string_view target) {
+  const bool asks = method == "GET" || target == "/v1/plan" || target == "/v1/rehearse" || target.ends_with("watch");
+  if (asks) return {};
+  if (target == "/v1/upgrade" || target == "/v1/rollback" || target == "/v1/commit")
+    return "the change may go on without it: molt status, once moltd runs again, shows how it ended";
+  if (target == "/v1/call") return "it may have been handled: look before sending it again";
+  return "it may have been done all the same: look before doing it again";
+}
+
+/// The connection stood, and then there was no answer.
+answer unanswered(const settings& with, const error& why, std::string_view next) {
+  const bool late = why.why() == reason::timeout;
+  if (next.empty() && !late) return failed(with, unreachable(with, why), exit_unreachable);
+  const std::string hint =
+      late ? "moltd may still be working on it: molt status shows what it does" : std::string{next};
+  return failed(with, error{why.why(), why.message(), hint}, next.empty() ? exit_unreachable : exit_needs_attention);
+}
+
 }  // namespace
 
 answer ask(const settings& with, std::string_view method, std::string_view target, const json::object& body,
            std::chrono::milliseconds timeout) {
   const std::string text = method == "GET" ? std::string{} : json::serialize(body);
-  auto response = node::request(with.socket, method, target, text, timeout);
+  bool reached = false;
+  auto response = node::request(with.socket, method, target, text, timeout, {}, &reached);
   if (!response) {
     const error& why = response.error();
-    if (why.why() == reason::timeout)
-      return failed(with,
-                    error{why.why(), why.message(), "moltd may still be working on it: molt status shows what it does"},
-                    exit_unreachable);
+    if (reached) return unanswered(with, why, if_it_was_done(method, target));
     if (why.why() == reason::invalid_argument) return failed(with, why, exit_usage);
     return failed(with, unreachable(with, why), exit_unreachable);
   }

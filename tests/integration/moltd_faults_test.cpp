@@ -171,6 +171,34 @@ TEST_F(moltd_that_ends, on_sigterm_does_not_blame_the_release_whose_rehearsal_it
   EXPECT_THAT(told.err, HasSubstr("next:  start moltd again"));
 }
 
+TEST_F(moltd_that_ends, by_force_leaves_open_how_the_upgrade_ended_and_the_next_one_logs_it) {
+  auto change = upgrade("--no-rehearsal");
+  ASSERT_TRUE(is_switching());
+  box.kill_moltd();
+  const auto told = change.get();
+  EXPECT_EQ(told.status, 5) << "not 4: the node goes on";
+  EXPECT_THAT(told.err, HasSubstr("next:  the change may go on without it: molt status, once moltd runs again"));
+  EXPECT_EQ(box.molt("upgrade box-2.0.3").status, 4) << "nobody was there";
+  ASSERT_TRUE(box.start());
+  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"transition"}) == "null"; }));
+  reach("box-2.0.3 permanent box-1.0.0 probation true");
+  EXPECT_THAT(box.log(), HasSubstr("upgrade from box-1.0.0 to box-2.0.3, begun by an earlier moltd: done"));
+  EXPECT_EQ(box.call("get"), "3");
+}
+
+TEST_F(moltd_that_ends, by_force_leaves_open_whether_a_call_was_handled) {
+  ASSERT_EQ(box.ask("POST", "/v1/servers/counter/suspend").status, 200U);
+  auto call = std::async(std::launch::async, [&] { return box.molt("call counter add by=1"); });
+  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/servers/counter/status").text({"queued"}) == "1"; }));
+  box.kill_moltd();
+  const auto told = call.get();
+  EXPECT_EQ(told.status, 5);
+  EXPECT_THAT(told.err, HasSubstr("next:  it may have been handled: look before sending it again"));
+  ASSERT_TRUE(box.start());
+  EXPECT_EQ(box.molt("resume counter").status, 0);
+  EXPECT_TRUE(eventually([&] { return box.call("get") == "4"; })) << "as here";
+}
+
 // ---- The store's disk
 
 /// From here on store.json cannot be written: its temporary name is taken by a folder.
