@@ -367,6 +367,37 @@ TEST_F(rehearsals, note_what_leaks) {
   EXPECT_THAT(all.notes, ElementsAre(AllOf(HasSubstr("counter"), HasSubstr("leaks 1"), HasSubstr("bytes each time"))));
 }
 
+/// malloc's caches are filled and emptied as such hooks go, which is no leak.
+TEST(rehearsals_of_small_containers, note_no_leak_of_hooks_that_move_them) {
+  if (!can_catch_crashes()) GTEST_SKIP() << "a sanitizer's allocator does not tell how much is in use";
+  servers::runtime runtime;
+  upgrade::switcher switcher{runtime};
+  switcher.start(load(fixtures::shelf_1_0_0));
+  const auto& put = *switcher.current().plugins[0]->types()[0]->find(std::string_view{"put"})->message;
+  std::vector<molt_ref> shelves;
+  for (const char* name : {"a", "b", "c"}) shelves.push_back(*runtime.start("shelf.server", name, {}));
+  const auto next = [] {
+    const std::vector<loader::plugin_file> files{fixtures::shelf_2_0_0};
+    return upgrade::load_release("shelf-2", files);
+  };
+  for (std::int64_t round = 0; round < 30; ++round) {
+    for (auto things = round % 3; const auto shelf : shelves) {
+      std::int64_t all = 0;
+      ++things;
+      ASSERT_EQ(runtime.call(shelf, put, &things, &all, 30s), MOLT_OK);
+    }
+    upgrade::plan planned;
+    rehearsal_request wanted;
+    wanted.task = switcher.task_for_rehearsal({}, planned);
+    wanted.to = "shelf-2";
+    wanted.load = next;
+    const auto report = rehearse(runtime, wanted);
+    ASSERT_TRUE(report) << report.error().text();
+    EXPECT_TRUE(report->passed) << report->how;
+    EXPECT_THAT(report->notes, IsEmpty()) << "round " << round;
+  }
+}
+
 TEST_F(rehearsals, keep_what_a_hook_prints_away_from_the_live_output) {
   testing::internal::CaptureStdout();
   testing::internal::CaptureStderr();
