@@ -89,8 +89,49 @@ int exit_code_of_result(std::string_view outcome) {
   return exit_needs_attention;
 }
 
+/// The command that plans this change.
+std::string plan_of(const change_request& request, const std::string& to, bool going_back) {
+  if (!going_back) return "molt plan " + to;
+  return request.from_kept ? "molt plan --rollback --from-kept" : "molt plan --rollback";
+}
+
+/// What leads on from a release that cannot go back by its hooks. While it is in probation no upgrade is begun.
+std::string after_failed_rollback(const settings& with, const std::string& from, const change_request& request) {
+  const auto now = ask(with, "GET", "/v1/status");
+  const bool kept = now.ok() && !request.from_kept && member_of(now.body, "kept").is_object();
+  const bool probation = !now.ok() || flag_of(member_of(now.body, "release"), "probation");
+  return std::string{kept ? "molt rollback --from-kept goes back all the same, or " : ""} +
+         "correct the hook in a version after " + from + " and install it, then " +
+         (probation ? "molt commit and " : "") + "molt upgrade";
+}
+
+void suggest_after_change(const settings& with, const json::value& body, const change_request& request, bool going_back,
+                          int exit_code) {
+  const std::string from = text_of(body, "from");
+  const std::string to = text_of(body, "to");
+  const bool begins_probation = !going_back && !from.empty() && from != to;  // a start without a node does not
+  if (exit_code == exit_done && begins_probation)
+    suggest(with, "molt commit keeps " + to + "; molt rollback goes back to " + from);
+  else if (exit_code == exit_done && flag_of(body, "cancelled"))
+    suggest(with, "the upgrade was still under way and has gone back; " + to + " serves");
+  else if (exit_code == exit_done)
+    suggest(with, "molt status");
+  else if (exit_code == exit_refused)
+    suggest(with, member_of(body, "rehearsal").is_object()
+                      ? "nothing was changed; correct what failed, or go without: molt upgrade --no-rehearsal " + to
+                      : "nothing was changed; " + plan_of(request, to, going_back) + " shows every problem");
+  else if (exit_code == exit_failed && flag_of(body, "cancelled"))
+    suggest(with, from + " serves as before");
+  else if (exit_code == exit_failed)
+    suggest(with, from + " serves as before; " +
+                      (going_back ? after_failed_rollback(with, from, request)
+                                  : "correct the hook, pack and install a new version"));
+  else
+    suggest(with, "molt status says what is left to decide");
+}
+
 /// The outcome of an upgrade or a rollback, and what to do next.
-int report_change(const settings& with, const json::value& body, bool going_back) {
+int report_change(const settings& with, const json::value& body, const change_request& request, bool going_back) {
   const std::string outcome = text_of(body, "result");
   const std::string from = text_of(body, "from");
   const std::string to = text_of(body, "to");
@@ -117,24 +158,7 @@ int report_change(const settings& with, const json::value& body, bool going_back
                  text_of(failure, "error").c_str());
   for (const auto& problem : items_of(body, "problems"))
     std::fprintf(stderr, "problem: %s\n", problem.is_string() ? problem.get_string().c_str() : "");
-
-  const bool begins_probation = !going_back && !from.empty() && from != to;  // a start without a node does not
-  if (exit_code == exit_done && begins_probation)
-    suggest(with, "molt commit keeps " + to + "; molt rollback goes back to " + from);
-  else if (exit_code == exit_done && flag_of(body, "cancelled"))
-    suggest(with, "the upgrade was still under way and has gone back; " + to + " serves");
-  else if (exit_code == exit_done)
-    suggest(with, "molt status");
-  else if (exit_code == exit_refused)
-    suggest(with, member_of(body, "rehearsal").is_object()
-                      ? "nothing was changed; correct what failed, or go without: molt upgrade --no-rehearsal " + to
-                      : "nothing was changed; molt plan shows every problem");
-  else if (exit_code == exit_failed && flag_of(body, "cancelled"))
-    suggest(with, from + " serves as before");
-  else if (exit_code == exit_failed)
-    suggest(with, from + " serves as before; correct the hook, pack and install a new version");
-  else
-    suggest(with, "molt status says what is left to decide");
+  suggest_after_change(with, body, request, going_back, exit_code);
   return exit_code;
 }
 
@@ -153,7 +177,7 @@ int change(const settings& with, std::string_view target, json::object body, con
     const progress shown{what};
     done = ask(with, "POST", target, body, request.timeout);
   }
-  return done.ok() ? report_change(with, done.body, going_back) : done.exit_code;
+  return done.ok() ? report_change(with, done.body, request, going_back) : done.exit_code;
 }
 
 }  // namespace
@@ -247,7 +271,8 @@ int plan(const settings& with, const plan_request& request) {
   print_lines(items_of(got.body, "notes"), "note:", colour::dim);
   print_lines(problems, "problem:", colour::red);
   if (!problems.empty())
-    suggest(with, "an upgrade would be refused, with nothing changed");
+    suggest(with,
+            std::string{request.rollback ? "a rollback" : "an upgrade"} + " would be refused, with nothing changed");
   else if (request.rollback)
     suggest(with, request.from_kept ? "molt rollback --from-kept" : "molt rollback");
   else

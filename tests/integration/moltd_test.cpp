@@ -284,6 +284,9 @@ TEST_F(moltd, goes_back_to_what_was_kept_where_the_hooks_fail_once_that_is_accep
   done = box.molt("rollback");
   EXPECT_EQ(done.status, 3) << done.out << done.err;
   EXPECT_THAT(done.err, HasSubstr("molt plan --rollback --from-kept"));
+  EXPECT_THAT(done.err + done.out, HasSubstr("molt rollback --from-kept goes back all the same, or correct the hook in "
+                                             "a version after box-2.0.1 and install it, then molt commit and molt "
+                                             "upgrade"));
   EXPECT_EQ(box.call("get"), "-13");
   done = box.molt("plan --rollback --from-kept");
   EXPECT_EQ(done.status, 0) << done.out << done.err;
@@ -293,6 +296,7 @@ TEST_F(moltd, goes_back_to_what_was_kept_where_the_hooks_fail_once_that_is_accep
   EXPECT_EQ(done.status, 1) << done.out << done.err;
   EXPECT_THAT(done.err, HasSubstr("1 servers of counter.server cannot go back by their hooks"));
   EXPECT_THAT(done.err, HasSubstr("accept it with --accept-loss " + since));
+  EXPECT_THAT(done.err + done.out, HasSubstr("molt plan --rollback --from-kept shows every problem"));
   EXPECT_EQ(box.molt("rollback --from-kept --accept-loss since=noon").status, 1);
   EXPECT_EQ(box.call("version"), "2.0.1");
   EXPECT_EQ(box.call("get"), "-13") << "nothing was changed";
