@@ -318,6 +318,16 @@ const type_plan* plan::find(std::string_view type) const noexcept {
 
 namespace {
 
+/// A time before anything was kept is none that somebody was shown: who gives it does not know what would be lost.
+void check_time(const std::string& name, const plan_options& options, plan& made) {
+  const auto oldest = std::min_element(options.kept.begin(), options.kept.end(),
+                                       [](const auto& a, const auto& b) { return a.since < b.since; });
+  if (oldest != options.kept.end() && name < kept_loss + oldest->since)
+    made.problems.push_back(name +
+                            " is before anything was kept; without it, molt rollback --from-kept says what would "
+                            "be lost");
+}
+
 /// A loss accepted by a name that no edge of the two releases has is a slip of the pen, and is not passed over.
 void check_accepted(descriptions running, descriptions next, const plan_options& options, plan& made) {
   std::vector<std::string> known;
@@ -328,7 +338,9 @@ void check_accepted(descriptions running, descriptions next, const plan_options&
           if (!edge.loss.empty() && !contains(known, edge.loss)) known.push_back(edge.loss);
   std::sort(known.begin(), known.end());
   for (const auto& name : options.accept_loss)
-    if (!contains(known, name) && !(options.from_kept && name.starts_with(kept_loss)))
+    if (options.from_kept && name.starts_with(kept_loss))
+      check_time(name, options, made);
+    else if (!contains(known, name))
       made.problems.push_back("no hook of the two releases loses " + name + ": " +
                               (known.empty() ? "none loses anything" : "accepted can be " + join(known, ", ")));
 }

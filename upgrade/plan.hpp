@@ -30,7 +30,7 @@ struct plan_options {
   std::vector<std::string> types_in_use;  ///< supervised, listening, or with living servers
   bool everything_rests = true;           ///< mode atomic: hooks up may use the states of other servers
   /// Going down: servers without a way become what was kept of them. What has no way back is then no problem, but a
-  /// loss to be accepted.
+  /// loss to be accepted, by a time that is not before the oldest of `kept`.
   bool from_kept = false;
   struct kept_type {
     std::string type;

@@ -298,6 +298,9 @@ TEST_F(moltd, goes_back_to_what_was_kept_where_the_hooks_fail_once_that_is_accep
   EXPECT_THAT(done.err, HasSubstr("accept it with --accept-loss " + since));
   EXPECT_THAT(done.err + done.out, HasSubstr("molt plan --rollback --from-kept shows every problem"));
   EXPECT_EQ(box.molt("rollback --from-kept --accept-loss since=noon").status, 1);
+  done = box.molt("rollback --from-kept --accept-loss since=1970-01-01T00:00:00Z");
+  EXPECT_EQ(done.status, 1) << done.out << done.err;
+  EXPECT_THAT(done.err, HasSubstr("since=1970-01-01T00:00:00Z is before anything was kept"));
   EXPECT_EQ(box.call("version"), "2.0.1");
   EXPECT_EQ(box.call("get"), "-13") << "nothing was changed";
   done = box.molt("rollback --from-kept --accept-loss " + since);

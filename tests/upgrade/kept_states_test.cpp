@@ -104,6 +104,16 @@ TEST_P(kept, states_are_gone_back_to_where_the_hooks_fail_once_the_loss_is_accep
   EXPECT_EQ(rollback(too_late).result, phase::refused) << "less was accepted than would be lost";
   expect_nothing_changed();
 
+  for (const auto before : {second{}, summary.since - 1s}) {
+    auto unread = going_back(false);
+    unread.accept_loss = {loss_since(before)};
+    const auto said = rollback(unread);
+    EXPECT_EQ(said.result, phase::refused) << "nobody has named that time";
+    EXPECT_THAT(said.problems, ElementsAre(AllOf(HasSubstr(loss_since(before) + " is before anything was kept"),
+                                                 HasSubstr("molt rollback --from-kept says"))));
+    expect_nothing_changed();
+  }
+
   const auto done = rollback(going_back(true));
   ASSERT_EQ(done.result, phase::done) << told(done);
   EXPECT_EQ(done.mode, mode::atomic);
