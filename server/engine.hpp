@@ -174,6 +174,7 @@ struct engine {
   /// Registers the wait, or says in `cycle` which servers wait for each other.
   bool begin_wait(thread_record&, cell&, call_envelope&, std::string& cycle);
   void end_wait(thread_record&);
+  /// Its name, or its type and the reference that commands take.
   std::string describe(const cell&) const;
   std::string describe_cycle(const thread_record&, const cell& closing, const std::vector<const cell*>& between) const;
   /// Holds a server, waiting for its holder. MOLT_OK, MOLT_TIMEOUT, MOLT_NO_SUCH_SERVER; MOLT_REFUSED if it is

@@ -204,7 +204,7 @@ std::string engine::describe(const cell& server) const {
   if (auto name = registry_.name_of(server); !name.empty()) return name;
   const server_type* const type = server.type.load(std::memory_order_relaxed);
   const std::string kind = type != nullptr ? std::string{type->name()} : std::string{"server"};
-  return kind + "#" + std::to_string(registry_.slot_of(server));
+  return kind + " " + std::to_string(ref_of(server).bits);
 }
 
 std::string engine::describe_cycle(const thread_record& me, const cell& closing,

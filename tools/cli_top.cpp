@@ -74,7 +74,7 @@ std::string page_of(const sample& now, const std::vector<row>& rows, std::size_t
     const std::string name = text_of(server, "name");
     shown.add({rate, text_of(server, "queued"), text_of(server, "queued_most"), text_of(server, "handled"),
                text_of(server, "status"), text_of(server, "type"), text_of(server, "version"),
-               name.empty() ? "#" + text_of(server, "ref") : name});
+               name.empty() ? text_of(server, "ref") : name});
   }
   return total + text_of(now.body, "total") + " servers\n" + shown.text();
 }

@@ -20,9 +20,7 @@ constexpr std::chrono::milliseconds pause_max{250};
 
 std::string shown_name(const servers::resting_server& server) {
   if (auto name = server.name(); !name.empty()) return name;
-  char ref[20];
-  std::snprintf(ref, sizeof ref, " %llx", static_cast<unsigned long long>(server.ref().bits));
-  return std::string{server.type().name()} + ref;
+  return std::string{server.type().name()} + " " + std::to_string(server.ref().bits);
 }
 
 std::string to_text(const late_hook& late) {

@@ -40,7 +40,7 @@
 
 namespace molt::upgrade {
 
-/// The server's name, or "counter.server 1f" if it has none.
+/// The server's name, or "counter.server 4294967327", with its reference, if it has none.
 [[nodiscard]] std::string shown_name(const servers::resting_server&);
 
 /// Hooks of one server that still run and are over their time.

@@ -306,6 +306,11 @@ TEST_F(introspection, names_the_server_that_called) {
   EXPECT_EQ(workers.on.trace(asked)->events[0].from, "asking");
   call(workers.on, asked, worker::add{});
   EXPECT_EQ(workers.on.trace(asked)->events[1].from, "");
+  const auto nameless = workers.start();
+  call(workers.on, nameless, worker::set_peer{{asked.bits}});
+  EXPECT_EQ(call(workers.on, nameless, worker::ask_peer{1, 0}).reply, 1);
+  EXPECT_EQ(workers.on.trace(asked)->events[2].from, "worker.server " + std::to_string(nameless.bits))
+      << "the reference by which it can be asked for";
 }
 
 TEST_F(introspection, records_the_message_that_ends_a_server_and_why_it_ended) {
