@@ -11,13 +11,27 @@
 
 namespace molt {
 
+namespace {
+
+[[nodiscard]] std::string text_of(int error_number) { return std::generic_category().message(error_number); }
+
+[[nodiscard]] bool says_full(int error_number) noexcept { return error_number == ENOSPC || error_number == EDQUOT; }
+
+}  // namespace
+
 error system_error(std::string_view what, const std::filesystem::path& file, int error_number) {
   std::string message{what};
   message += ' ';
   message += file.string();
   message += ": ";
-  message += std::generic_category().message(error_number);
-  return error{error_number == ENOENT ? reason::not_found : reason::io, std::move(message)};
+  message += text_of(error_number);
+  return error{error_number == ENOENT ? reason::not_found : reason::io, std::move(message),
+               says_full(error_number) ? "make room on its file system" : ""};
+}
+
+bool is_out_of_space(const error& why) {
+  return why.why() == reason::io &&
+         (why.message().ends_with(text_of(ENOSPC)) || why.message().ends_with(text_of(EDQUOT)));
 }
 
 bool write_all(file_system& system, int fd, std::string_view bytes) noexcept {

@@ -39,7 +39,9 @@ result<void> sync_folder(const std::filesystem::path& folder, file_system& = fil
 /// Writes all bytes, going on after short writes and signals. False: errno says why.
 [[nodiscard]] bool write_all(file_system&, int fd, std::string_view bytes) noexcept;
 
-/// "<what> <file>: No space left on device", reason io (not_found for ENOENT).
+/// "<what> <file>: No space left on device", reason io (not_found for ENOENT); for a full disk or quota a hint.
 [[nodiscard]] error system_error(std::string_view what, const std::filesystem::path& file, int error_number);
+/// Whether it is system_error's for a full disk or quota.
+[[nodiscard]] bool is_out_of_space(const error&);
 
 }  // namespace molt

@@ -139,8 +139,18 @@ class store::implementation {
 
   result<void> remove(std::string_view id) {
     const std::string gone{id};
-    MOLT_CHECK(change([&](store_state& state) { return state.remove(gone); }));
+    const auto forget = [&] { return change([&](store_state& state) { return state.remove(gone); }); };
+    auto forgotten = forget();
+    // On a full disk the other way round, or nothing could ever be removed. A listed release without files is one that
+    // is damaged: it is not run, and installing it again repairs it.
+    const bool files_first = !forgotten && is_out_of_space(forgotten.error());
+    if (!forgotten && !files_first) return forgotten;
     (void)remove_tree(folder_of(gone), system_);  // no longer known: what stays is swept at the next opening
+    if (files_first) forgotten = forget();
+    if (!forgotten)
+      return error{forgotten.error().why(),
+                   gone + "'s files are deleted, but it is listed still: " + forgotten.error().message(),
+                   "make room on its file system, then molt remove " + gone + " again"};
     return ok();
   }
 

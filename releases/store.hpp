@@ -141,7 +141,8 @@ class store {
   /// The short half: the release becomes part of the store, or takes the place of its damaged self in one step.
   /// Errors: already_exists (with other contents), out_of_bounds, io.
   result<installed_release> admit(const staged_release&);
-  /// Errors: not_found; refused: it is current, permanent or part of the transition under way.
+  /// Errors: not_found; refused: it is current, permanent or part of the transition under way; io: on a full disk its
+  /// files may be gone and it listed all the same.
   result<void> remove(std::string_view id);
 
   /// Journals what is about to happen, before it does. `to` is an id.

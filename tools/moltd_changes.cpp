@@ -4,6 +4,7 @@
 //   planned             the release is verified; its new listening sockets are opened and handed to the node
 //   switching           the node is told; it may run either release from here on
 //   (transition gone)   the outcome is in the history, and the answer is sent
+#include "base/durable_file.hpp"
 #include "node/api_error.hpp"
 #include "node/http_client.hpp"
 #include "node/json_codec.hpp"
@@ -161,6 +162,10 @@ http_response daemon::post_release(const json::object& asked) {
   const std::unique_lock installing{installing_, std::try_to_lock};
   if (!installing) return refused({reason::busy, "another release is being installed", "try again when it is done"});
   const auto staged = store_.stage(*path);
+  if (!staged && is_out_of_space(staged.error()))
+    return refused(
+        {reason::io, staged.error().message(),
+         "make room for " + options_.store_folder.string() + ": molt remove deletes a release that is not needed"});
   if (!staged) return refused(staged.error());
   const lock held{mutex_};
   const auto done = store_.admit(*staged);
@@ -171,10 +176,12 @@ http_response daemon::post_release(const json::object& asked) {
 
 http_response daemon::delete_release(std::string_view name) {
   const lock held{mutex_};
+  (void)write_what_is_owed(held);
   const auto release = store_.find(name);
   if (!release) return refused(release.error());
   if (auto removed = store_.remove(release->id); !removed) return refused(removed.error());
   spdlog::info("removed {}", release->id);
+  (void)write_what_is_owed(held);  // there may be room now
   return respond({{"id", release->id}});
 }
 

@@ -476,5 +476,58 @@ TEST_F(store_test, goes_on_once_a_write_that_could_not_even_be_undone_can_be) {
   EXPECT_EQ(s().attention(), "now");
 }
 
+/// Nothing can be written before something of a release is deleted.
+class full_disk : public file_system {
+ public:
+  explicit full_disk(bool makes_room) : makes_room_{makes_room} {}
+  ssize_t write(int fd, const void* bytes, std::size_t size) override {
+    if (!full) return file_system::write(fd, bytes, size);
+    errno = ENOSPC;
+    return -1;
+  }
+  int remove(int folder, const char* name, int flags) override {
+    if (makes_room_ && std::string{name} != "store.json.new") full = false;
+    return file_system::remove(folder, name, flags);
+  }
+  bool full = false;
+
+ private:
+  bool makes_room_;
+};
+
+TEST_F(store_test, removes_a_release_from_a_full_disk_by_deleting_its_files_first) {
+  reach_probation();
+  opened.reset();
+  full_disk disk{true};
+  auto full = store::open(folder / "store", disk);
+  ASSERT_TRUE(full) << full.error().text();
+  disk.full = true;
+  EXPECT_FALSE(full->remove("echo-2.0.0")) << "it runs";
+  EXPECT_TRUE(disk.full) << "so nothing of it was deleted";
+  ASSERT_OK(full->remove("echo-3.0.0"));
+  full = error{};
+  EXPECT_EQ(statuses(), "permanent current none");
+  EXPECT_EQ(on_disk(), (std::vector<std::string>{"echo-1.0.0", "echo-2.0.0"}));
+}
+
+TEST_F(store_test, lists_a_release_without_files_where_even_that_makes_no_room_and_can_remove_it_later) {
+  reach_probation();
+  opened.reset();
+  full_disk disk{false};
+  auto full = store::open(folder / "store", disk);
+  ASSERT_TRUE(full) << full.error().text();
+  disk.full = true;
+  const auto half = full->remove("echo-3.0.0");
+  ASSERT_FALSE(half);
+  EXPECT_THAT(half.error().message(), HasSubstr("echo-3.0.0's files are deleted, but it is listed still: writing "));
+  EXPECT_EQ(half.error().hint(), "make room on its file system, then molt remove echo-3.0.0 again");
+  EXPECT_TRUE(full->find("echo-3.0.0"));
+  EXPECT_EQ(on_disk(), (std::vector<std::string>{"echo-1.0.0", "echo-2.0.0"}));
+  disk.full = false;
+  ASSERT_OK(full->remove("echo-3.0.0"));
+  full = error{};
+  EXPECT_EQ(statuses(), "permanent current none");
+}
+
 }  // namespace
 }  // namespace molt::releases
