@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -23,9 +24,13 @@ struct ref {
   friend bool operator==(ref, ref) = default;
 };
 
-/// Answers one call later: keep it in the state, then `ctx.reply(token, value)`.
+/// Answers one call later: keep it in the state, then `ctx.reply(token, value)`. A call whose reply is void is answered
+/// by reply_to<done> and `ctx.reply(token)`.
 template <class Reply>
 struct reply_to {
+  static_assert(!std::is_void_v<Reply>,
+                "molt: a message with `using reply = void` is answered later by molt::reply_to<molt::done> and "
+                "ctx.reply(token)");
   using value_type = Reply;
   std::uint64_t token = 0;
 

@@ -18,6 +18,7 @@ struct collected {
   std::unique_ptr<std::string> kept;
   molt::ref peer;
   std::vector<molt::reply_to<std::string>> waiting;
+  std::vector<molt::reply_to<molt::done>> finishing;
 };
 struct give {  // moves only
   using reply = std::unique_ptr<std::string>;
@@ -63,6 +64,9 @@ struct ask_peer {
   using reply = std::int64_t;  // the reason of the error
   std::int64_t timeout_ns = 0;
 };
+struct finish {  // answered later, with nothing
+  using reply = void;
+};
 struct wait {
   using reply = std::string;
 };
@@ -74,7 +78,7 @@ struct release_all {
 template <int Version>
 struct body : molt::server<collected> {
   using messages = molt::messages<give, keep, forget, is_empty, where, who, table, number, numbers, send_on, set_peer,
-                                  ask_peer, wait, release_all>;
+                                  ask_peer, finish, wait, release_all>;
   std::unique_ptr<std::string> handle_call(molt::context&, give&& m) { return std::move(m.what); }
   void handle_cast(molt::context&, keep&& m) { self().kept = std::move(m.what); }
   void handle_call(molt::context&, const forget&) { self().kept.reset(); }
@@ -94,9 +98,14 @@ struct body : molt::server<collected> {
     const auto answer = ctx.call(self().peer, wait{}, std::chrono::nanoseconds{m.timeout_ns});
     return answer ? -1 : static_cast<std::int64_t>(answer.error().why());
   }
+  void handle_call(molt::context&, const finish&, molt::reply_to<molt::done> token) {
+    self().finishing.push_back(token);
+  }
   void handle_call(molt::context&, const wait&, molt::reply_to<std::string> token) { self().waiting.push_back(token); }
   std::int64_t handle_call(molt::context& ctx, const release_all& m) {
     std::int64_t answered = 0;
+    for (const auto token : std::exchange(self().finishing, {}))
+      answered += static_cast<std::int64_t>(static_cast<bool>(ctx.reply(token)));
     for (const auto token : std::exchange(self().waiting, {}))
       answered += static_cast<std::int64_t>(
           static_cast<bool>(ctx.reply(token, m.text + " from version " + std::to_string(Version))));
@@ -144,6 +153,17 @@ TEST_F(messages_of_servers, have_replies_of_any_declared_type) {
   EXPECT_EQ(call(on, ref, where{}).reply->y, 2);
   EXPECT_EQ(call(on, ref, who{}).reply.bits, ref.bits);
   EXPECT_EQ(call(on, ref, table{}).reply.at("origin").size(), 1U);
+}
+
+TEST_F(messages_of_servers, may_be_answered_later_with_nothing) {
+  std::thread caller{[&] {
+    alignas(molt::done) char done[sizeof(molt::done)];
+    finish message;
+    EXPECT_EQ(on.call(ref, message_of<finish>(), &message, done, 60s), MOLT_OK);
+  }};
+  wait_until([&] { return on.stats().deferred_pending == 1; });
+  EXPECT_EQ(call(on, ref, release_all{}).reply, 1);
+  caller.join();
 }
 
 TEST_F(messages_of_servers, keep_their_order_between_two_servers) {
