@@ -44,12 +44,16 @@ result<inspection> inspect_bytes(const std::filesystem::path& name, std::span<co
 result<void> require_replaceable(const inspection& seen) {
   std::string text;
   std::string hint;
+  std::size_t told = 0;
   for (const auto& one : seen.findings) {
     if (one.level != severity::refuse) continue;
-    if (text.empty()) hint = one.hint;
-    text += (text.empty() ? "" : "; ") + one.text;
+    if (told == 0) hint = one.hint;
+    if (told < findings_told_max) text += (told == 0 ? "" : "; ") + one.text;
+    ++told;
   }
-  if (text.empty()) return ok();
+  if (told == 0) return ok();
+  if (told > findings_told_max)
+    text += "; and " + std::to_string(told - findings_told_max) + " more, which molt inspect lists";
   return error{reason::refused, seen.path.string() + ": " + text, std::move(hint)};
 }
 

@@ -125,7 +125,10 @@ struct inspection {
 /// Refusals first, then warnings, then notes; each in the order in which they were.
 void sort_findings(inspection&);
 
-/// Success, or the error `refused` that names the file, every refusing finding and the hint of the first.
+/// So many findings are told in one error; how many more there are is said.
+inline constexpr std::size_t findings_told_max = 4;
+
+/// Success, or the error `refused` that names the file, its first refusing findings and the hint of the first.
 [[nodiscard]] result<void> require_replaceable(const inspection&);
 
 }  // namespace molt::loader

@@ -26,17 +26,17 @@ bool as_described() noexcept {
          each_offsets_real(reply_history<S>(), types<>{});
 }
 
+template <const molt_plugin_table& Table>
+inline constexpr molt_plugin_table defective_table = [] {
+  molt_plugin_table table = Table;
+  table.defect = "a member of a state or message lies at another offset than its schema says (over-aligned or packed?)";
+  return table;
+}();
+
 /// A plugin's table, with a defect if it has one. Called once or more, from any thread.
 template <const molt_plugin_table& Table, class... S>
 const molt_plugin_table* checked_table() noexcept {
-  static const molt_plugin_table checked = [] {
-    molt_plugin_table table = Table;
-    if (!(as_described<S>() && ...))
-      table.defect =
-          "a member of a state or message lies at another offset than its schema says (over-aligned or packed?)";
-    return table;
-  }();
-  return &checked;
+  return (as_described<S>() && ...) ? &Table : &defective_table<Table>;
 }
 
 // What molt_add_plugin was told; empty without it.

@@ -68,12 +68,17 @@ error why_not_passed(const inspected_file& file, severity fail_on) {
   if (auto refused = loader::require_replaceable(file.seen); !refused) return std::move(refused).error();
   std::string text;
   std::string hint;
+  std::size_t told = 0;
   for (std::size_t i = 0; i < file.seen.findings.size(); ++i) {
     const auto& one = file.seen.findings[i];
     if (file.allowed[i] != nullptr || one.level < fail_on) continue;
-    if (text.empty()) hint = one.hint;
-    text += (text.empty() ? "" : "; ") + one.text + " (" + std::string{to_string(one.kind)} + ")";
+    if (told == 0) hint = one.hint;
+    if (told < loader::findings_told_max)
+      text += (told == 0 ? "" : "; ") + one.text + " (" + std::string{to_string(one.kind)} + ")";
+    ++told;
   }
+  if (told > loader::findings_told_max)
+    text += "; and " + std::to_string(told - loader::findings_told_max) + " more, listed above";
   return {reason::refused, file.path + ": " + text, hint};
 }
 
