@@ -5,6 +5,7 @@
 #include "loader/elf_survey.hpp"
 #include "loader/finding_rules.hpp"
 #include "loader/image_findings.hpp"
+#include "loader/plugin_image.hpp"
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -152,7 +153,12 @@ std::vector<fs::path> search_folders() {
 /// The libraries that are searched for one plugin.
 class host {
  public:
-  host() : loaded_{loaded_files()}, folders_{search_folders()} {}
+  host() {
+    // A copy of the process that is made while the linker is asked would have its lock held for ever.
+    const auto no_copy = hold_images();
+    loaded_ = loaded_files();
+    folders_ = search_folders();
+  }
 
   library_pointer find(const std::string& name) const {
     if (name.find('/') != std::string::npos) return library_at(name);

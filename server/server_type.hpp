@@ -37,7 +37,7 @@ struct image_range {
 /// meet it, until `runtime::retire`.
 class server_type : public std::enable_shared_from_this<server_type> {
  public:
-  /// `image` is looked up when empty; give it only where several types must count as several images (tests).
+  /// `image` is looked up when empty, which takes a lock of the dynamic linker.
   static std::shared_ptr<const server_type> make(const molt_server_type&, std::string version,
                                                  std::shared_ptr<const void> lease, image_range image = {});
 

@@ -42,8 +42,11 @@ server_failure describe_failure(const servers::resting_server& server, const ste
 
 loaded_plugin::loaded_plugin(loader::lease image) : lease_{std::move(image)} {
   const auto& table = lease_->table();
+  // Given, so that the linker need not be asked: its lock may not be taken while a copy of the process is made.
+  const auto where = lease_->range();
+  const servers::image_range range{where.begin(), where.begin() + where.size()};
   for (std::uint32_t index = 0; index < table.server_type_count; ++index)
-    types_.push_back(servers::server_type::make(table.server_types[index], lease_->version(), lease_));
+    types_.push_back(servers::server_type::make(table.server_types[index], lease_->version(), lease_, range));
 }
 
 std::shared_ptr<const loaded_plugin> loaded_plugin::make(loader::lease image) {
