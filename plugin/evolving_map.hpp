@@ -25,13 +25,13 @@
 //   - nesting it, evolving_map<K, session, v2::state::live's type>: in constant time, at any moment; an entry not yet
 //     converted goes both steps at once. Each release that nests costs a look-up more for each old entry.
 //   - finished(), which first converts what is left (nothing, if the upgrade before was committed), and is the
-//   converted
-//     part alone: evolving_map<K, session, molt::steady_map<K, v2::session>>.
+//     converted part alone: evolving_map<K, session, molt::steady_map<K, v2::session>>.
 //
 // Its layout is shared between images of different versions: a change of it raises MOLT_ABI_VERSION.
 #pragma once
 
 #include "plugin/evolution.hpp"
+#include "plugin/evolving_entries.hpp"
 #include "plugin/forms.hpp"
 #include "plugin/steady_map.hpp"
 
@@ -51,20 +51,17 @@ class evolving_map;
 
 namespace detail {
 
-/// What the converted entries stand in, by the old container.
-template <class Old, class New>
-struct evolved;
 template <class K, class T, class H, class E, class New>
 struct evolved<std::unordered_map<K, T, H, E>, New> {
-  using map = steady_map<K, New, H, E>;
+  using type = steady_map<K, New, H, E>;
 };
 template <class K, class T, class H, class E, class New>
 struct evolved<steady_map<K, T, H, E>, New> {
-  using map = steady_map<K, New, H, E>;
+  using type = steady_map<K, New, H, E>;
 };
 template <class K, class T, class C, class New>
 struct evolved<std::map<K, T, C>, New> {
-  using map = std::map<K, New, C>;
+  using type = std::map<K, New, C>;
 };
 template <class K, class T, class Older, class New>
 struct evolved<evolving_map<K, T, Older>, New> : evolved<typename evolving_map<K, T, Older>::now_map, New> {};
@@ -82,20 +79,24 @@ concept is_ordered_map = requires(const Map& map, const typename Map::key_type& 
 }  // namespace detail
 
 /// `Old` is the container as the older version had it: a std::unordered_map, std::map, molt::steady_map or
-/// evolving_map.
+/// evolving_map. What of its interface is not here is detail::evolving_entries'.
 ///
 /// Iterators and references as in std::unordered_map (std::map): an insertion, and so touching an entry not yet
 /// converted, invalidates iterators but no references. A loop converts what is left before it begins (ordered: as it
 /// goes).
 template <class Key, class New, class Old>
-class evolving_map {
+class evolving_map : public detail::evolving_entries<evolving_map<Key, New, Old>, New, Old> {
+  using base = detail::evolving_entries<evolving_map, New, Old>;
+  friend base;
+  using base::before_;
+  using base::now_;
+
  public:
-  using now_map = typename detail::evolved<Old, New>::map;
+  using now_map = typename base::now_container;
   using key_type = Key;
   using mapped_type = New;
   using value_type = typename now_map::value_type;
   using old_type = typename Old::mapped_type;
-  static constexpr unsigned entries_per_step = 1;
 
  private:
   using now_iterator = typename now_map::iterator;
@@ -143,36 +144,10 @@ class evolving_map {
     now_iterator at_{};
   };
 
-  // -- Where it comes from and where it goes
-
-  evolving_map() = default;
-  /// Takes over the old container, in constant time.
-  evolving_map(Old&& before) noexcept(std::is_nothrow_move_constructible_v<Old>)  // NOLINT: converts on purpose
-      : before_{std::move(before)} {}
-
-  /// Takes over entries that are converted already, in constant time.
-  evolving_map(now_map&& now) noexcept(  // NOLINT: converts on purpose
-      std::is_nothrow_move_constructible_v<now_map>&& std::is_nothrow_default_constructible_v<Old>)
-      : now_{std::move(now)} {}
-
-  /// The old container, with every entry converted back. Throws not_converted, and then everything is still here.
-  [[nodiscard]] Old devolved() && {
-    devolve();
-    return std::move(before_);
-  }
-  /// The converted entries, all of them. Throws not_converted, and then everything is still here.
-  [[nodiscard]] now_map finished() && {
-    finish();
-    before_ = Old{};
-    return std::move(now_);
-  }
+  using base::base;  // takes over the old container, or entries that are converted already
 
   // -- Looking
 
-  [[nodiscard]] std::size_t size() const noexcept { return now_.size() + before_.size(); }
-  [[nodiscard]] bool empty() const noexcept { return size() == 0; }
-  /// Entries not yet converted.
-  [[nodiscard]] std::size_t left() const noexcept { return before_.size(); }
   [[nodiscard]] bool contains(const Key& key) const { return now_.contains(key) || before_.contains(key); }
   [[nodiscard]] std::size_t count(const Key& key) const { return contains(key) ? 1 : 0; }
   /// A copy of the entry, converted if it is not yet.
@@ -254,10 +229,6 @@ class evolving_map {
       return {*this, now_.erase(entry.at_)};
     }
   }
-  void clear() noexcept {
-    now_.clear();
-    before_.clear();
-  }
   void reserve(std::size_t entries) requires(!ordered) { now_.reserve(entries); }
 
   /// Converts everything that is left, unless the map is ordered.
@@ -265,7 +236,7 @@ class evolving_map {
     if constexpr (ordered) {
       return {*this, earliest(now_.begin(), before_.begin())};
     } else {
-      finish();
+      this->finish();
       return {*this, now_.begin()};
     }
   }
@@ -277,44 +248,12 @@ class evolving_map {
     return {*this, earliest(now_.upper_bound(key), before_.upper_bound(key))};
   }
 
-  // -- Converting
+  // -- For slices, nesting and archives
 
-  void finish() {
-    while (!before_.empty()) convert(any_before());
-  }
-  /// One step up. False: nothing is left.
-  bool evolve_one() {
-    if (before_.empty()) return false;
-    if (now_.empty()) expect(before_.size());
-    convert(any_before());
-    return !before_.empty();
-  }
-  /// One step down. False: nothing is converted any more.
-  bool devolve_one() {
-    if (now_.empty()) return false;
-    convert_back(now_.begin());
-    return !now_.empty();
-  }
-  /// Everything down: for hooks that go back with several containers, of which none may be taken before all are ready.
-  void devolve() {
-    while (devolve_one()) continue;
-  }
   static constexpr bool devolves = hooks::down::exists;
-  [[nodiscard]] std::size_t converted() const noexcept { return now_.size(); }
   /// Some entry, converted. The map is not empty.
   [[nodiscard]] iterator any() { return {*this, !now_.empty() ? now_.begin() : convert(any_before())}; }
-
-  // -- For archives, which hold both parts
-
-  template <class Visit>
-  void visit_parts(Visit&& visit) {
-    visit(now_, before_);
-  }
-  template <class Visit>
-  void visit_parts(Visit&& visit) const {
-    visit(now_, before_);
-  }
-  /// No key stands in both.
+  /// After both parts were read: no key stands in both.
   [[nodiscard]] bool parts_fit() const {
     if constexpr (nested) {
       bool fit = true;
@@ -342,9 +281,6 @@ class evolving_map {
     else
       return before_.begin();
   }
-  void expect(std::size_t entries) {
-    if constexpr (!ordered) now_.reserve(entries);
-  }
   now_iterator find_now(const Key& key) {
     if (const auto found = now_.find(key); found != now_.end() || before_.empty()) return found;
     const auto old = before_.find(key);
@@ -353,7 +289,7 @@ class evolving_map {
   // The new entry's memory first: once the old value may have been taken, nothing fails any more.
   template <class OldIterator>
   now_iterator convert(OldIterator old) {
-    if (now_.empty()) expect(before_.size());
+    this->make_room();
     const auto made = now_.try_emplace(old->first).first;
     try {
       made->second = hooks::up::apply(made->first, old->second);
@@ -367,6 +303,7 @@ class evolving_map {
       before_.erase(old);
     return made;
   }
+  void convert_one() { convert(any_before()); }
   void convert_back(now_iterator entry) {
     static_assert(devolves, "molt: there is no way back: give the new entry `static Old devolve(const New&)`");
     const auto made = before_.try_emplace(entry->first).first;
@@ -392,7 +329,7 @@ class evolving_map {
     } else {
       if (!before_.empty()) {
         const Key& key = at->first;  // stays where it is
-        finish();
+        this->finish();
         at = now_.find(key);
       }
       return std::next(at);
@@ -407,9 +344,6 @@ class evolving_map {
       if (const auto now = std::prev(at); now_.key_comp()(old->first, now->first)) return now;
     return convert(old);
   }
-
-  now_map now_;
-  Old before_;
 };
 
 /// Erases what `drop(value_type&)` says, converting each entry first; returns how many.
@@ -429,13 +363,6 @@ std::size_t erase_if(evolving_map<Key, New, Old>& map, Drop drop) {
 
 namespace detail {
 
-template <class K, class T, class H, class E>
-struct native<steady_map<K, T, H, E>> : hashed<K, H, E> {
-  static constexpr form kind = form::map;
-  static constexpr std::string_view name{"steady_map"};
-  using inside = types<K, T>;
-  static constexpr bool unique = true;
-};
 template <class K, class New, class Old>
 struct native<evolving_map<K, New, Old>> : no_functions {
   static constexpr form kind = form::evolving;

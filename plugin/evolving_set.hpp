@@ -14,6 +14,7 @@
 #pragma once
 
 #include "plugin/evolution.hpp"
+#include "plugin/evolving_entries.hpp"
 #include "plugin/forms.hpp"
 #include "plugin/steady_set.hpp"
 
@@ -30,35 +31,37 @@ class evolving_set;
 
 namespace detail {
 
-template <class Old, class New>
-struct evolved_set;
 template <class K, class H, class E, class New>
-struct evolved_set<std::unordered_set<K, H, E>, New> {
-  using set = steady_set<New>;
+struct evolved<std::unordered_set<K, H, E>, New> {
+  using type = steady_set<New>;
 };
 template <class K, class H, class E, class New>
-struct evolved_set<steady_set<K, H, E>, New> {
-  using set = steady_set<New>;
+struct evolved<steady_set<K, H, E>, New> {
+  using type = steady_set<New>;
 };
 template <class K, class C, class New>
-struct evolved_set<std::set<K, C>, New> {
-  using set = std::set<New>;
+struct evolved<std::set<K, C>, New> {
+  using type = std::set<New>;
 };
 
 }  // namespace detail
 
 /// `Old` is the set as the older version had it: a std::unordered_set, std::set or molt::steady_set. `New` has
-/// std::hash and ==, or < where the old set is ordered.
+/// std::hash and ==, or < where the old set is ordered. What of its interface is not here is detail::evolving_entries'.
 template <class New, class Old>
-class evolving_set {
+class evolving_set : public detail::evolving_entries<evolving_set<New, Old>, New, Old> {
+  using base = detail::evolving_entries<evolving_set, New, Old>;
+  friend base;
+  using base::before_;
+  using base::now_;
+
  public:
-  using now_set = typename detail::evolved_set<Old, New>::set;
+  using now_set = typename base::now_container;
   using key_type = New;
   using value_type = New;
   using old_type = typename Old::value_type;
   using const_iterator = typename now_set::const_iterator;
   using iterator = const_iterator;
-  static constexpr unsigned entries_per_step = 1;
 
  private:
   using hooks = detail::entry_evolution<detail::no_key, old_type, New>;
@@ -68,34 +71,10 @@ class evolving_set {
       "molt: an element is looked for by converting it back: give the new one `static Old devolve(const New&)`");
 
  public:
-  evolving_set() = default;
-  /// Takes over the old set, in constant time.
-  evolving_set(Old&& before) noexcept(std::is_nothrow_move_constructible_v<Old>)  // NOLINT: converts on purpose
-      : before_{std::move(before)} {}
-
-  /// Takes over elements that are converted already, in constant time.
-  evolving_set(now_set&& now) noexcept(  // NOLINT: converts on purpose
-      std::is_nothrow_move_constructible_v<now_set>&& std::is_nothrow_default_constructible_v<Old>)
-      : now_{std::move(now)} {}
-
-  /// The old set, with every element converted back. Throws not_converted, and then everything is still here.
-  [[nodiscard]] Old devolved() && {
-    devolve();
-    return std::move(before_);
-  }
-  /// The converted elements, all of them. Throws not_converted, and then everything is still here.
-  [[nodiscard]] now_set finished() && {
-    finish();
-    before_ = Old{};
-    return std::move(now_);
-  }
+  using base::base;  // takes over the old set, or elements that are converted already
 
   // -- Looking
 
-  [[nodiscard]] std::size_t size() const noexcept { return now_.size() + before_.size(); }
-  [[nodiscard]] bool empty() const noexcept { return size() == 0; }
-  /// Elements not yet converted.
-  [[nodiscard]] std::size_t left() const noexcept { return before_.size(); }
   [[nodiscard]] bool contains(const New& key) const {
     return now_.contains(key) || (!before_.empty() && before_.contains(hooks::down::copied({}, key)));
   }
@@ -129,56 +108,18 @@ class evolving_set {
     if (now_.erase(key) != 0) return 1;
     return before_.empty() ? 0 : before_.erase(hooks::down::copied({}, key));
   }
-  void clear() noexcept {
-    now_.clear();
-    before_.clear();
-  }
   [[nodiscard]] const_iterator find(const New& key) { return find_now(key); }
   /// Converts everything that is left.
   [[nodiscard]] const_iterator begin() {
-    finish();
+    this->finish();
     return now_.begin();
   }
   [[nodiscard]] const_iterator end() { return now_.end(); }
 
-  // -- Converting
+  // -- For slices and archives
 
-  void finish() {
-    while (evolve_one()) continue;
-  }
-  /// One step up. False: nothing is left.
-  bool evolve_one() {
-    if (before_.empty()) return false;
-    convert(before_.begin());
-    return !before_.empty();
-  }
-  /// One step down. False: nothing is converted any more.
-  bool devolve_one() {
-    if (now_.empty()) return false;
-    const New& key = *now_.begin();
-    const auto [made, fresh] = before_.insert(hooks::down::copied({}, key));
-    if (!fresh) throw not_converted{"two elements become equal on the way back"};
-    now_.erase(New(key));
-    return !now_.empty();
-  }
-  /// Everything down: for hooks that go back with several containers, of which none may be taken before all are ready.
-  void devolve() {
-    while (devolve_one()) continue;
-  }
   static constexpr bool devolves = true;
-  [[nodiscard]] std::size_t converted() const noexcept { return now_.size(); }
-
-  // -- For archives, which hold both parts
-
-  template <class Visit>
-  void visit_parts(Visit&& visit) {
-    visit(now_, before_);
-  }
-  template <class Visit>
-  void visit_parts(Visit&& visit) const {
-    visit(now_, before_);
-  }
-  /// No element stands in both.
+  /// After both parts were read: no element stands in both.
   [[nodiscard]] bool parts_fit() const {
     for (const auto& old : before_)
       if (now_.contains(hooks::up::copied({}, old))) return false;
@@ -194,8 +135,7 @@ class evolving_set {
   // From a copy: an element of a set cannot be moved from in its place.
   template <class OldIterator>
   const_iterator convert(OldIterator old) {
-    if constexpr (!ordered)
-      if (now_.empty()) now_.reserve(before_.size());
+    this->make_room();
     const auto [made, fresh] = now_.insert(hooks::up::copied({}, *old));
     if (!fresh) throw not_converted{"two elements become equal"};
     if constexpr (requires { before_.erase(old); })
@@ -204,9 +144,12 @@ class evolving_set {
       before_.erase(old_type(*old));
     return made;
   }
-
-  now_set now_;
-  Old before_;
+  void convert_one() { convert(before_.begin()); }
+  void convert_back(const_iterator element) {
+    const auto [made, fresh] = before_.insert(hooks::down::copied({}, *element));
+    if (!fresh) throw not_converted{"two elements become equal on the way back"};
+    now_.erase(New(*element));
+  }
 };
 
 namespace detail {

@@ -76,22 +76,22 @@ struct no_functions {
   using functions = types<>;
 };
 
-#define MOLT_DETAIL_NATIVE(Form, Name, Inside)  \
+#define MOLT_DETAIL_NATIVE(Form, Name, ...)     \
   static constexpr form kind = form::Form;      \
   static constexpr std::string_view name{Name}; \
-  using inside = types Inside
+  using inside = types<__VA_ARGS__>
 
 template <class T>
 struct native<std::vector<T>> : no_functions {
-  MOLT_DETAIL_NATIVE(sequence, "vector", <T>);
+  MOLT_DETAIL_NATIVE(sequence, "vector", T);
 };
 template <class T>
 struct native<std::deque<T>> : no_functions {
-  MOLT_DETAIL_NATIVE(sequence, "deque", <T>);
+  MOLT_DETAIL_NATIVE(sequence, "deque", T);
 };
 template <class T>
 struct native<std::list<T>> : no_functions {
-  MOLT_DETAIL_NATIVE(sequence, "list", <T>);
+  MOLT_DETAIL_NATIVE(sequence, "list", T);
 };
 
 /// Functions other than the standard ones, which stand in the schema text.
@@ -108,103 +108,93 @@ struct hashed {
 
 template <class K, class C>
 struct native<std::set<K, C>> : ordered<K, C> {
-  MOLT_DETAIL_NATIVE(set, "set", <K>);
+  MOLT_DETAIL_NATIVE(set, "set", K);
   static constexpr bool unique = true;
 };
 template <class K, class C>
 struct native<std::multiset<K, C>> : ordered<K, C> {
-  MOLT_DETAIL_NATIVE(set, "multiset", <K>);
+  MOLT_DETAIL_NATIVE(set, "multiset", K);
   static constexpr bool unique = false;
 };
 template <class K, class H, class E>
 struct native<std::unordered_set<K, H, E>> : hashed<K, H, E> {
-  MOLT_DETAIL_NATIVE(set, "unordered_set", <K>);
+  MOLT_DETAIL_NATIVE(set, "unordered_set", K);
   static constexpr bool unique = true;
 };
 template <class K, class H, class E>
 struct native<std::unordered_multiset<K, H, E>> : hashed<K, H, E> {
-  MOLT_DETAIL_NATIVE(set, "unordered_multiset", <K>);
+  MOLT_DETAIL_NATIVE(set, "unordered_multiset", K);
   static constexpr bool unique = false;
 };
 template <class K, class T, class C>
 struct native<std::map<K, T, C>> : ordered<K, C> {
-  static constexpr form kind = form::map;
-  static constexpr std::string_view name{"map"};
-  using inside = types<K, T>;
+  MOLT_DETAIL_NATIVE(map, "map", K, T);
   static constexpr bool unique = true;
 };
 template <class K, class T, class C>
 struct native<std::multimap<K, T, C>> : ordered<K, C> {
-  static constexpr form kind = form::map;
-  static constexpr std::string_view name{"multimap"};
-  using inside = types<K, T>;
+  MOLT_DETAIL_NATIVE(map, "multimap", K, T);
   static constexpr bool unique = false;
 };
 template <class K, class T, class H, class E>
 struct native<std::unordered_map<K, T, H, E>> : hashed<K, H, E> {
-  static constexpr form kind = form::map;
-  static constexpr std::string_view name{"unordered_map"};
-  using inside = types<K, T>;
+  MOLT_DETAIL_NATIVE(map, "unordered_map", K, T);
   static constexpr bool unique = true;
 };
 template <class K, class T, class H, class E>
 struct native<std::unordered_multimap<K, T, H, E>> : hashed<K, H, E> {
-  static constexpr form kind = form::map;
-  static constexpr std::string_view name{"unordered_multimap"};
-  using inside = types<K, T>;
+  MOLT_DETAIL_NATIVE(map, "unordered_multimap", K, T);
   static constexpr bool unique = false;
 };
 template <class T>
 struct native<std::optional<T>> : no_functions {
-  MOLT_DETAIL_NATIVE(optional, "optional", <T>);
+  MOLT_DETAIL_NATIVE(optional, "optional", T);
 };
 template <class T>
 requires(!std::is_array_v<T> && !std::is_polymorphic_v<T>) struct native<std::unique_ptr<T>> : no_functions {
-  MOLT_DETAIL_NATIVE(pointer, "unique_ptr", <T>);
+  MOLT_DETAIL_NATIVE(pointer, "unique_ptr", T);
 };
 template <class T>
 requires(!std::is_array_v<T> && !std::is_polymorphic_v<T>) struct native<std::shared_ptr<T>> : no_functions {
-  MOLT_DETAIL_NATIVE(shared, "shared_ptr", <T>);
+  MOLT_DETAIL_NATIVE(shared, "shared_ptr", T);
 };
 template <class T>
 requires(!std::is_array_v<T> && !std::is_polymorphic_v<T>) struct native<std::weak_ptr<T>> : no_functions {
-  MOLT_DETAIL_NATIVE(shared, "weak_ptr", <T>);
+  MOLT_DETAIL_NATIVE(shared, "weak_ptr", T);
 };
 template <class A, class B>
 struct native<std::pair<A, B>> : no_functions {
-  static constexpr form kind = form::tuple;
-  static constexpr std::string_view name{"pair"};
-  using inside = types<A, B>;
+  MOLT_DETAIL_NATIVE(tuple, "pair", A, B);
 };
 template <class... T>
 struct native<std::tuple<T...>> : no_functions {
-  MOLT_DETAIL_NATIVE(tuple, "tuple", <T...>);
+  MOLT_DETAIL_NATIVE(tuple, "tuple", T...);
 };
 template <class... T>
 struct native<std::variant<T...>> : no_functions {
-  MOLT_DETAIL_NATIVE(variant, "variant", <T...>);
+  MOLT_DETAIL_NATIVE(variant, "variant", T...);
 };
 template <class T, std::size_t N>
 struct native<std::array<T, N>> : no_functions {
-  MOLT_DETAIL_NATIVE(array, "array", <T>);
+  MOLT_DETAIL_NATIVE(array, "array", T);
   static constexpr std::size_t count = N;
 };
 template <class T, std::size_t N>
 struct native<T[N]> : no_functions {
-  MOLT_DETAIL_NATIVE(array, "array", <T>);
+  MOLT_DETAIL_NATIVE(array, "array", T);
   static constexpr std::size_t count = N;
 };
 template <class Rep, class Period>
 struct native<std::chrono::duration<Rep, Period>> : no_functions {
-  MOLT_DETAIL_NATIVE(duration, "duration", <Rep>);
+  MOLT_DETAIL_NATIVE(duration, "duration", Rep);
 };
 template <class Duration>
 struct native<std::chrono::time_point<std::chrono::system_clock, Duration>> : no_functions {
-  MOLT_DETAIL_NATIVE(time_point, "system", <Duration>);
+  MOLT_DETAIL_NATIVE(time_point, "system", Duration);
 };
 template <class Duration>
 struct native<std::chrono::time_point<std::chrono::steady_clock, Duration>> : no_functions {
-  MOLT_DETAIL_NATIVE(time_point, "steady", <Duration>);
+  MOLT_DETAIL_NATIVE(time_point, "steady", Duration);
 };
 template <>
 struct native<std::string> : no_functions {
@@ -218,7 +208,7 @@ struct native<ref> : no_functions {
 };
 template <class T>
 struct native<reply_to<T>> : no_functions {
-  MOLT_DETAIL_NATIVE(reply_to, "reply_to", <T>);
+  MOLT_DETAIL_NATIVE(reply_to, "reply_to", T);
 };
 #undef MOLT_DETAIL_NATIVE
 

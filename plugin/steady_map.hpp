@@ -9,6 +9,8 @@
 // Its layout is shared between images of different versions: a change of it raises MOLT_ABI_VERSION.
 #pragma once
 
+#include "plugin/forms.hpp"
+
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +19,7 @@
 #include <memory>
 #include <new>
 #include <stdexcept>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <unordered_map>
@@ -264,4 +267,15 @@ class steady_map {
   std::size_t first_ = 0;
 };
 
+namespace detail {
+
+template <class K, class T, class H, class E>
+struct native<steady_map<K, T, H, E>> : hashed<K, H, E> {
+  static constexpr form kind = form::map;
+  static constexpr std::string_view name{"steady_map"};
+  using inside = types<K, T>;
+  static constexpr bool unique = true;
+};
+
+}  // namespace detail
 }  // namespace molt
