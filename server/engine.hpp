@@ -181,6 +181,9 @@ struct engine {
   /// suspended and that is not wanted.
   int acquire(thread_record&, cell&, std::uint32_t generation, std::int64_t deadline_ns, bool suspended_too);
   static int try_acquire(thread_record&, cell&, std::uint32_t generation, bool suspended_too);
+  /// The same for who has a reference; why not, in words: no_such_server, would_deadlock, timeout; busy if suspended.
+  result<cell*> hold(thread_record&, molt_ref, std::int64_t deadline_ns, bool suspended_too);
+  static error no_such_server();
   bool hand_over(cell&);  ///< a held server to one who waits in acquire; false if nobody does
   void wake_acquirers();
 

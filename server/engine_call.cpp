@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 #include <thread>
 #include <utility>
 
@@ -12,12 +11,6 @@ namespace {
 
 constexpr unsigned direct_looks = 20;
 constexpr unsigned direct_pauses_max = 64;  // somewhat under a microsecond
-
-std::int64_t deadline_after(std::int64_t limit_ns) noexcept {
-  const auto now = steady_ns();
-  return limit_ns < std::numeric_limits<std::int64_t>::max() - now ? now + limit_ns
-                                                                   : std::numeric_limits<std::int64_t>::max();
-}
 
 void count_handled(cell& held) noexcept {
   held.handled.store(held.handled.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -49,7 +42,7 @@ int engine::call_otherwise(molt_ref to, const molt_message& message, void* paylo
     return MOLT_NO_SUCH_SERVER;
   }
   const auto limit = timeout_ns > 0 ? timeout_ns : options_.call_timeout.count();
-  const activity here{*this, me, deadline_after(limit)};
+  const activity here{*this, me, deadline_in(limit)};
   if (!here.entered()) {
     set_text(&me.scratch, "everything was at rest until the deadline");
     return MOLT_TIMEOUT;
@@ -196,7 +189,7 @@ void engine::reject(thread_record& me, envelope* refused, int status, std::strin
 int engine::deliver(molt_ref to, const char* data, std::size_t size, std::size_t& consumed, molt_text* error) {
   thread_record& me = this_thread();
   consumed = 0;
-  const auto deadline = steady_ns() + options_.call_timeout.count();
+  const auto deadline = deadline_in(options_.call_timeout.count());
   for (;;) {
     bool suspended = false;
     const int status =

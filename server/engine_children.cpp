@@ -8,19 +8,8 @@ namespace molt::servers {
 result<void> engine::drain_and_stop(molt_ref ref, std::string_view why, std::int64_t timeout_ns) {
   thread_record& me = this_thread();
   const activity here{*this, me};
-  const auto deadline = steady_ns() + timeout_ns;
-  cell* const held = find(ref);
-  if (held == nullptr) return error{reason::no_such_server, "the reference leads to no server"};
-  if (on_own_stack(me, *held))
-    return error{reason::would_deadlock, describe(*held) + " is running on this very thread"};
-  switch (acquire(me, *held, generation_of(ref), deadline, true)) {
-    case MOLT_OK:
-      break;
-    case MOLT_NO_SUCH_SERVER:
-      return error{reason::no_such_server, "the reference leads to no server"};
-    default:
-      return error{reason::timeout, describe(*held) + " is still handling a message"};
-  }
+  const auto deadline = deadline_in(timeout_ns);
+  MOLT_TRY(cell* const held, hold(me, ref, deadline, true));
   take_all(*held);
   // Those that wait now and none of those that come meanwhile, or a busy sender would keep it for ever.
   for (auto left = held->pending_count.load(std::memory_order_relaxed); left != 0; --left) {

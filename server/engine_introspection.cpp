@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <ctime>
-#include <limits>
 #include <utility>
 
 namespace molt::servers {
@@ -19,14 +18,6 @@ constexpr std::int64_t trace_lasts_max_ns = 24LL * 3600 * 1'000'000'000;
 error too_many_watched() {
   return {reason::out_of_bounds,
           std::to_string(watched_max) + " servers are watched or recorded, and no more can be at once"};
-}
-
-error gone() { return {reason::no_such_server, "the reference leads to no server"}; }
-
-std::int64_t deadline_in(std::int64_t timeout_ns) noexcept {
-  const auto now = steady_ns();
-  return timeout_ns < std::numeric_limits<std::int64_t>::max() - now ? now + timeout_ns
-                                                                     : std::numeric_limits<std::int64_t>::max();
 }
 
 /// A server at an update point, until this is gone.
@@ -45,22 +36,16 @@ class held_server {
 
   /// Brought to the current release, too.
   result<void> take(molt_ref ref, std::int64_t timeout_ns) {
-    cell* const wanted = owner_.find(ref);
-    if (wanted == nullptr) return gone();
-    if (owner_.on_own_stack(me_, *wanted))
-      return error{reason::would_deadlock, owner_.describe(*wanted) + " is running on this very thread"};
     const auto deadline = deadline_in(timeout_ns);
-    for (;;) {
-      const int status = owner_.acquire(me_, *wanted, generation_of(ref), deadline, false);
-      if (status == MOLT_OK) break;
-      if (status == MOLT_NO_SUCH_SERVER) return gone();
-      if (status != MOLT_REFUSED)
-        return error{reason::timeout, owner_.describe(*wanted) + " is still handling a message"};
-      auto expected = word::make(generation_of(ref), condition::suspended);
-      suspended_ = wanted->word.compare_exchange_strong(expected, word::held(ref, me_.id), std::memory_order_acquire);
-      if (suspended_) break;
+    while (held_ == nullptr) {
+      const auto held = owner_.hold(me_, ref, deadline, false);
+      if (held)
+        held_ = *held;
+      else if (held.error().why() == reason::busy)
+        take_suspended(ref);
+      else
+        return held.error();
     }
-    held_ = wanted;
     owner_.adopt_if_behind(*held_);
     return ok();
   }
@@ -71,6 +56,17 @@ class held_server {
   }
 
  private:
+  /// Unless it has been resumed meanwhile.
+  void take_suspended(molt_ref ref) {
+    cell* const wanted = owner_.find(ref);
+    auto expected = word::make(generation_of(ref), condition::suspended);
+    if (wanted == nullptr ||
+        !wanted->word.compare_exchange_strong(expected, word::held(ref, me_.id), std::memory_order_acquire))
+      return;
+    suspended_ = true;
+    held_ = wanted;
+  }
+
   engine& owner_;
   thread_record& me_;
   activity inside_;
@@ -143,10 +139,10 @@ result<server_status> engine::status(molt_ref ref, bool measure, std::int64_t ti
   {
     const activity here{*this, me, 0, activity::how::regardless};
     const cell* const found = find(ref);
-    if (found == nullptr) return gone();
+    if (found == nullptr) return no_such_server();
     const auto seen = found->word.load(std::memory_order_acquire);
     const server_type* const type = found->type.load(std::memory_order_acquire);
-    if (word::generation(seen) != generation_of(ref) || type == nullptr) return gone();
+    if (word::generation(seen) != generation_of(ref) || type == nullptr) return no_such_server();
     made.info = info_of(*found, seen, *type);
     if (const auto record = watches_.find(ref))
       if (auto times = record->handlers(); times.total() != 0 || record->watching()) made.handlers = times;

@@ -3,7 +3,6 @@
 #include "base/assert.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <thread>
 #include <utility>
 
@@ -174,38 +173,16 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
 result<void> engine::stop(molt_ref ref, std::string_view why, std::int64_t timeout_ns) {
   thread_record& me = this_thread();
   const activity here{*this, me};
-  cell* const held = find(ref);
-  if (held == nullptr) return error{reason::no_such_server, "the reference leads to no server"};
-  if (on_own_stack(me, *held))
-    return error{reason::would_deadlock, describe(*held) + " is running on this very thread"};
-  switch (acquire(me, *held, generation_of(ref), steady_ns() + timeout_ns, true)) {
-    case MOLT_OK:
-      end_server(me, *held, false, why);
-      return ok();
-    case MOLT_NO_SUCH_SERVER:
-      return error{reason::no_such_server, "the reference leads to no server"};
-    default:
-      return error{reason::timeout, describe(*held) + " is still handling a message"};
-  }
+  MOLT_TRY(cell* const held, hold(me, ref, deadline_in(timeout_ns), true));
+  end_server(me, *held, false, why);
+  return ok();
 }
 
 result<void> engine::change_config(molt_ref ref, const molt_arguments& now, std::int64_t timeout_ns) {
   thread_record& me = this_thread();
   const activity here{*this, me};
-  cell* const held = find(ref);
-  if (held == nullptr) return error{reason::no_such_server, "the reference leads to no server"};
-  if (on_own_stack(me, *held))
-    return error{reason::would_deadlock, describe(*held) + " is running on this very thread"};
-  switch (acquire(me, *held, generation_of(ref), steady_ns() + timeout_ns, false)) {
-    case MOLT_OK:
-      return change_held(me, *held, now);
-    case MOLT_NO_SUCH_SERVER:
-      return error{reason::no_such_server, "the reference leads to no server"};
-    case MOLT_REFUSED:
-      return error{reason::busy, describe(*held) + " is suspended"};
-    default:
-      return error{reason::timeout, describe(*held) + " is still handling a message"};
-  }
+  MOLT_TRY(cell* const held, hold(me, ref, deadline_in(timeout_ns), false));
+  return change_held(me, *held, now);
 }
 
 result<void> engine::change_held(thread_record& me, cell& held, const molt_arguments& now) {

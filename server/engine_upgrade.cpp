@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <limits>
 #include <thread>
 #include <utility>
 
@@ -183,28 +182,16 @@ void engine::forget(const std::vector<switch_entry*>& old, std::uint64_t sweep) 
 result<void> engine::suspend(molt_ref ref, std::int64_t timeout_ns) {
   thread_record& me = this_thread();
   const activity here{*this, me};
-  cell* const held = find(ref);
-  if (held == nullptr) return error{reason::no_such_server, "the reference leads to no server"};
-  if (on_own_stack(me, *held))
-    return error{reason::would_deadlock, describe(*held) + " is running on this very thread"};
-  switch (acquire(me, *held, generation_of(ref), steady_ns() + timeout_ns, false)) {
-    case MOLT_OK:
-      put_back_suspended(*held);
-      return ok();
-    case MOLT_REFUSED:
-      return error{reason::busy, describe(*held) + " is already suspended"};
-    case MOLT_NO_SUCH_SERVER:
-      return error{reason::no_such_server, "the reference leads to no server"};
-    default:
-      return error{reason::timeout, describe(*held) + " is still handling a message"};
-  }
+  MOLT_TRY(cell* const held, hold(me, ref, deadline_in(timeout_ns), false));
+  put_back_suspended(*held);
+  return ok();
 }
 
 result<void> engine::resume(molt_ref ref) {
   thread_record& me = this_thread();
   const activity here{*this, me};
   cell* const suspended = find(ref);
-  if (suspended == nullptr) return error{reason::no_such_server, "the reference leads to no server"};
+  if (suspended == nullptr) return no_such_server();
   // Sweep and retire may hold a suspended server for a moment; that is short, so this one tries for a while.
   for (unsigned attempt = 0;; ++attempt) {
     auto expected = word::make(generation_of(ref), condition::suspended);
@@ -265,7 +252,7 @@ int engine::fork_at_rest() {
 
 result<void> engine::retire(const server_type& type, std::int64_t timeout_ns) {
   thread_record& me = this_thread();
-  const auto deadline = steady_ns() + timeout_ns;
+  const auto deadline = deadline_in(timeout_ns);
   const std::string subject = std::string{type.name()} + " " + std::string{type.version()};
   for (auto user = std::string{"not looked yet"};;) {
     user = who_has(type);

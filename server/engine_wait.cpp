@@ -2,7 +2,6 @@
 #include "server/futex.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <thread>
 
 namespace molt::servers {
@@ -33,9 +32,7 @@ int engine::call_waiting(thread_record& me, cell& wanted, molt_ref to, const mol
     return MOLT_WOULD_DEADLOCK;
   }
   const auto limit = timeout_ns > 0 ? timeout_ns : options_.call_timeout.count();
-  const auto now = clock_.monotonic_ns();
-  const auto deadline =
-      limit < std::numeric_limits<std::int64_t>::max() - now ? now + limit : std::numeric_limits<std::int64_t>::max();
+  const auto deadline = deadline_in(limit, clock_.monotonic_ns());
   call_envelope* const call = make_call(me, message, generation_of(to), payload, reply);
   if (call == nullptr) return MOLT_OVERLOADED;
   const auto how = push(me, wanted, call);
@@ -259,6 +256,25 @@ int engine::acquire(thread_record& me, cell& wanted, std::uint32_t generation, s
   acquirers_.remove(&mine);
   return status;
 }
+
+result<cell*> engine::hold(thread_record& me, molt_ref ref, std::int64_t deadline_ns, bool suspended_too) {
+  cell* const wanted = find(ref);
+  if (wanted == nullptr) return no_such_server();
+  if (on_own_stack(me, *wanted))
+    return error{reason::would_deadlock, describe(*wanted) + " is running on this very thread"};
+  switch (acquire(me, *wanted, generation_of(ref), deadline_ns, suspended_too)) {
+    case MOLT_OK:
+      return wanted;
+    case MOLT_NO_SUCH_SERVER:
+      return no_such_server();
+    case MOLT_REFUSED:
+      return error{reason::busy, describe(*wanted) + " is suspended"};
+    default:
+      return error{reason::timeout, describe(*wanted) + " is still handling a message"};
+  }
+}
+
+error engine::no_such_server() { return {reason::no_such_server, "the reference leads to no server"}; }
 
 bool engine::hand_over(cell& held) {
   std::lock_guard lock{acquirers_mutex_};

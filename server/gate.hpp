@@ -87,4 +87,9 @@ class gate {
 /// The machine's steady clock, for waits.
 [[nodiscard]] std::int64_t steady_ns() noexcept;
 
+/// When a wait of so long ends; a longer one than the clock can tell never does.
+[[nodiscard]] inline std::int64_t deadline_in(std::int64_t limit_ns, std::int64_t now_ns = steady_ns()) noexcept {
+  return limit_ns < INT64_MAX - now_ns ? now_ns + limit_ns : INT64_MAX;
+}
+
 }  // namespace molt::servers

@@ -2,18 +2,11 @@
 
 #include "server/engine.hpp"
 
-#include <limits>
 #include <utility>
 
 namespace molt::servers {
 
 namespace {
-
-std::int64_t deadline_in(std::chrono::nanoseconds timeout) {
-  const auto now = steady_ns();
-  return timeout.count() < std::numeric_limits<std::int64_t>::max() - now ? now + timeout.count()
-                                                                          : std::numeric_limits<std::int64_t>::max();
-}
 
 struct c_arguments {
   explicit c_arguments(const arguments& given) {
@@ -145,7 +138,7 @@ result<void> runtime::resume(molt_ref ref) { return engine_->resume(ref); }
 result<runtime::rest_guard> runtime::rest(std::chrono::nanoseconds timeout) {
   if (engine_->gate_.inside(this_thread()))
     return error{reason::would_deadlock, "a handler waits for everything to come to rest, itself too"};
-  switch (engine_->gate_.close(deadline_in(timeout))) {
+  switch (engine_->gate_.close(deadline_in(timeout.count()))) {
     case gate::outcome::closed:
       return rest_guard{*engine_};
     case gate::outcome::busy:
