@@ -4,12 +4,13 @@
 // A model, step for step as handoff::put, take, take_away and was_taken_away are, one step being one access to what is
 // shared. Each server that was put there is held by exactly one in the end. Memory is sequentially consistent here, as
 // the light and heavy fences make the pairs of a store and a load of which that is needed.
+#include "tests/server/interleavings.hpp"
+
 #include <gtest/gtest.h>
 
 #include <compare>
 #include <cstdint>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -68,26 +69,15 @@ class search {
     first_.held_by_sleeper = first_.held_by_worker;
   }
 
-  /// What went wrong first; empty if nothing can.
-  std::string run() {
-    std::vector<state> open{first_};
-    seen_.insert(first_);
-    while (!open.empty()) {
-      const state now = std::move(open.back());
-      open.pop_back();
-      bool stuck = true;
-      for (std::size_t who = 0; who < now.threads.size(); ++who) {
-        state next = now;
-        if (!(who == 0 ? step_worker(next) : step_sleeper(next, static_cast<int>(who)))) continue;
-        stuck = false;
-        if (seen_.insert(next).second) open.push_back(std::move(next));
-      }
-      if (!stuck) continue;
-      if (const auto wrong = check(now)) return *wrong;
-    }
-    return {};
+  molt::servers::testing::explored run() const {
+    return molt::servers::testing::explore_interleavings(
+        first_,
+        [this](state& next, std::size_t who) {
+          const bool stepped = who == 0 ? step_worker(next) : step_sleeper(next, static_cast<int>(who));
+          return stepped ? std::optional<std::string>{""} : std::nullopt;
+        },
+        check);
   }
-  [[nodiscard]] std::size_t states() const { return seen_.size(); }
 
  private:
   static std::size_t index(int server) { return static_cast<std::size_t>(server - 1); }
@@ -195,24 +185,22 @@ class search {
     }
   }
 
-  static std::optional<std::string> check(const state& s) {
+  static std::string check(const state& s) {
     for (std::size_t i = 0; i < s.held_by_worker.size(); ++i) {
       const int holders = s.held_by_worker[i] + s.held_by_sleeper[i];
       if (holders != 1) return "server " + std::to_string(i + 1) + " is held by " + std::to_string(holders);
     }
     if (s.locked_by >= 0) return "the mutex is held in the end";
-    return std::nullopt;
+    return {};
   }
 
   state first_;
   faults with_;
-  std::set<state> seen_;
 };
 
 std::string explore(int servers, bool appends, int sleepers, int tries, faults with = {}) {
-  search all{servers, appends, sleepers, tries, with};
-  auto wrong = all.run();
-  EXPECT_GT(all.states(), 20U);
+  auto [wrong, states] = search{servers, appends, sleepers, tries, with}.run();
+  EXPECT_GT(states, 20U);
   return wrong;
 }
 

@@ -7,12 +7,13 @@
 //
 // Memory is sequentially consistent here: the light and heavy fences (server/fence.hpp) are there to make the pairs of
 // a store and a load of which that is needed so. Waiting callers do not help: whoever may help may also not.
+#include "tests/server/interleavings.hpp"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <functional>
-#include <set>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -90,27 +91,11 @@ class search {
  public:
   search(std::vector<thread> threads, faults with) : with_{with} { first_.threads = std::move(threads); }
 
-  /// What went wrong first; empty if nothing can.
-  std::string run() {
-    std::vector<state> open{first_};
-    seen_.insert(first_);
-    while (!open.empty()) {
-      const state now = std::move(open.back());
-      open.pop_back();
-      bool stuck = true;
-      for (std::size_t who = 0; who < now.threads.size(); ++who) {
-        state next = now;
-        if (!step(next, who)) continue;
-        stuck = false;
-        if (!wrong_.empty()) return wrong_;
-        if (seen_.insert(next).second) open.push_back(std::move(next));
-      }
-      if (stuck) check_end(now);
-      if (!wrong_.empty()) return wrong_;
-    }
-    return {};
+  molt::servers::testing::explored run() {
+    return molt::servers::testing::explore_interleavings(
+        first_, [this](state& next, std::size_t who) { return step(next, who) ? std::optional{wrong_} : std::nullopt; },
+        [this](const state& end) { return check(end); });
   }
-  [[nodiscard]] std::size_t states() const { return seen_.size(); }
 
  private:
   // A message: its sender in the upper half, its number there in the lower.
@@ -347,21 +332,19 @@ class search {
     left(me);
   }
 
-  void check_end(const state& s) {
+  [[nodiscard]] std::string check(const state& s) const {
     std::size_t expected = 0;
     for (const thread& each : first_.threads) expected += each.left;
     if (s.handled.size() != expected)
-      wrong_ = "nobody can step, and " + std::to_string(expected - s.handled.size()) + " messages are not handled";
-    else if (s.word != is::idle)
-      wrong_ = "everything is handled, and somebody still holds the server";
-    else if (!s.empty() || !s.pending.empty())
-      wrong_ = "everything is handled, and the mailbox is not settled";
+      return "nobody can step, and " + std::to_string(expected - s.handled.size()) + " messages are not handled";
+    if (s.word != is::idle) return "everything is handled, and somebody still holds the server";
+    if (!s.empty() || !s.pending.empty()) return "everything is handled, and the mailbox is not settled";
+    return {};
   }
 
   state first_;
   faults with_;
-  std::set<state> seen_;
-  std::string wrong_;
+  std::string wrong_;  // with the last step
 };
 
 thread with(kind what, std::uint8_t messages = 0) {
@@ -372,9 +355,8 @@ thread with(kind what, std::uint8_t messages = 0) {
 }
 
 std::string explore(std::vector<thread> threads, faults given = {}) {
-  search all{std::move(threads), given};
-  auto wrong = all.run();
-  ::testing::Test::RecordProperty("states", std::to_string(all.states()));
+  auto [wrong, states] = search{std::move(threads), given}.run();
+  ::testing::Test::RecordProperty("states", std::to_string(states));
   return wrong;
 }
 
