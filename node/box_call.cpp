@@ -11,6 +11,7 @@
 //   (reply unshowable)   it was handled                                                        5
 #include "node/box_parts.hpp"
 #include "node/json_codec.hpp"
+#include "plugin/text.hpp"
 #include "state_migration/archive_buffer.hpp"
 #include "state_migration/owned_object.hpp"
 
@@ -26,8 +27,6 @@ constexpr std::size_t reply_size_max = std::size_t{64} << 20U;  // as a request'
 constexpr std::chrono::milliseconds end_patience{200};          // a server that failed ends at once
 constexpr std::chrono::milliseconds restart_patience{1000};     // and its supervisor starts it in as long as init takes
 constexpr std::chrono::milliseconds look_again{1};
-
-std::string text_of(const molt_text& text) { return {text.data, std::min<std::size_t>(text.size, MOLT_TEXT_CAPACITY)}; }
 
 std::string name_of(const json_call& asked) { return asked.server + "." + asked.message; }
 
@@ -74,7 +73,7 @@ result<std::string> box::implementation::call(const json_call& asked) {
   migration::owned_object payload{*message.payload};
   molt_text why{};
   const int loaded = migration::load_all(*message.payload, archive, payload.storage(), why);
-  if (loaded != MOLT_OK) return error{reason::invalid_argument, "payload: " + text_of(why)};
+  if (loaded != MOLT_OK) return error{reason::invalid_argument, "payload: " + std::string{text_of(why)}};
   payload.made();
 
   if (message.reply == nullptr) {
@@ -87,7 +86,7 @@ result<std::string> box::implementation::call(const json_call& asked) {
   if (status != MOLT_OK) return call_error(status, asked, *handler, to, std::string{servers::runtime::call_failure()});
   reply.made();
   migration::archive_buffer saved{reply_size_max};
-  if (saved.save(*message.reply, reply.storage(), why) != MOLT_OK) return unshowable(asked, text_of(why));
+  if (saved.save(*message.reply, reply.storage(), why) != MOLT_OK) return unshowable(asked, std::string{text_of(why)});
   const auto value = json_from_archive(*message.reply, saved.bytes(), "reply");
   if (!value) return unshowable(asked, value.error().message());
   return boost::json::serialize(*value);

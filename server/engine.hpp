@@ -15,6 +15,7 @@
 //   engine_children.cpp   what supervisors need beside start and stop
 #pragma once
 
+#include "plugin/text.hpp"
 #include "server/argument_block.hpp"
 #include "server/cell.hpp"
 #include "server/deferred.hpp"
@@ -407,8 +408,6 @@ class frame : public activation {
 };
 
 host_of_engine make_host(engine&) noexcept;
-void set_text(molt_text*, std::string_view) noexcept;
-[[nodiscard]] std::string_view view(const molt_text&) noexcept;
 
 inline constexpr unsigned messages_per_turn = 128;
 

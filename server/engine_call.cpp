@@ -1,7 +1,6 @@
 #include "server/engine.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <thread>
 #include <utility>
 
@@ -17,16 +16,6 @@ void count_handled(cell& held) noexcept {
 }
 
 }  // namespace
-
-void set_text(molt_text* to, std::string_view text) noexcept {
-  if (to == nullptr) return;
-  to->size = static_cast<std::uint32_t>(std::min<std::size_t>(text.size(), MOLT_TEXT_CAPACITY));
-  std::memcpy(to->data, text.data(), to->size);
-}
-
-std::string_view view(const molt_text& text) noexcept {
-  return {text.data, std::min<std::size_t>(text.size, MOLT_TEXT_CAPACITY)};
-}
 
 // ---- Calls
 
@@ -111,7 +100,7 @@ int engine::handle(thread_record& me, activation& here, const molt_message& mess
 int engine::finish_handled(thread_record& me, activation& here, int status, molt_text* error, bool& ended) {
   cell& held = running(here);
   if (status == MOLT_OK) return status;
-  const std::string why{view(*error)};
+  const std::string why{text_of(*error)};
   if (std::exchange(me.not_converted, 0) == here.context.self.bits) {
     log(MOLT_LOG_WARNING, &held, why);
     return MOLT_SERVER_FAILED;  // the server goes on
@@ -137,7 +126,7 @@ bool engine::run_envelope(thread_record& me, cell& held, envelope* oldest) {
     frame here{*this, me, held};
     me.scratch.size = 0;
     const int status = handle_or_watch(me, here, *oldest->message, oldest->payload(), nullptr, ended, nullptr);
-    if (status != MOLT_OK && status != MOLT_SERVER_FAILED) log(MOLT_LOG_WARNING, &held, view(me.scratch));
+    if (status != MOLT_OK && status != MOLT_SERVER_FAILED) log(MOLT_LOG_WARNING, &held, text_of(me.scratch));
   }
   destroy_cast(me, oldest);
   return !ended;
@@ -158,7 +147,7 @@ bool engine::run_call(thread_record& me, cell& held, call_envelope& call) {
     me.scratch.size = 0;
     status = handle_or_watch(me, here, *call.message, call.payload_at, call.reply_at, ended, nullptr);
   }
-  finish_call(me, call, status, status != MOLT_OK ? view(me.scratch) : std::string_view{});
+  finish_call(me, call, status, status != MOLT_OK ? text_of(me.scratch) : std::string_view{});
   return !ended;
 }
 

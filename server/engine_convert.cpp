@@ -112,14 +112,14 @@ bool engine::run_deferrable(thread_record& me, cell& held, const arrival& how, c
     }
     if (status != MOLT_OK) {  // the server was not asked, and goes on
       watched.done(status);
-      fail_deferred(me, token, status, view(me.scratch));
+      fail_deferred(me, token, status, text_of(me.scratch));
     } else if (status = how.handler->handle(&here.context, state_of(held), payload, nullptr, &me.scratch);
                status == MOLT_OK) {
       watched.done(status);
       call.advance(call_state::deferring, call_state::deferred);
     } else {
       watched.done(status);
-      fail_deferred(me, token, MOLT_SERVER_FAILED, view(me.scratch));
+      fail_deferred(me, token, MOLT_SERVER_FAILED, text_of(me.scratch));
       finish_handled(me, here, status, &me.scratch, ended);
     }
   }
@@ -152,10 +152,9 @@ int engine::reply(std::uint64_t token, const molt_schema& schema, void* value) {
     return MOLT_NOT_FOUND;
   }
   if (route != nullptr && !route->reply.steps.empty()) {
-    molt_text text;
-    text.size = 0;
+    text_buffer text;
     const int status = convert(route->reply, value, call->reply_at, &text);
-    finish_call(me, *call, status, view(text));  // a hook that threw is the caller's to hear of
+    finish_call(me, *call, status, text_of(text));  // a hook that threw is the caller's to hear of
     return MOLT_OK;
   }
   if (schema.move == nullptr) {

@@ -75,7 +75,7 @@ class held_server {
 };
 
 std::string text_or(const molt_text& text, std::string_view otherwise) {
-  return std::string{text.size != 0 ? view(text) : otherwise};
+  return std::string{text.size != 0 ? text_of(text) : otherwise};
 }
 
 /// A state that was not taken into use.

@@ -143,7 +143,7 @@ result<molt_ref> engine::start_held(thread_record& me, cell& held, const server_
   }
   std::erase_if(me.continuations,
                 [&](const auto& each) { return each.runtime == number_ && each.server.bits == ref.bits; });
-  std::string why{status != MOLT_OK ? view(me.scratch) : std::string_view{}};
+  std::string why{status != MOLT_OK ? text_of(me.scratch) : std::string_view{}};
   if (bool failed = false; status == MOLT_OK &&
                            (held.attention.load(std::memory_order_relaxed) & attention::stop) != 0 &&
                            take_stop_reason(ref, why, failed)) {
@@ -204,7 +204,7 @@ result<void> engine::change_held(thread_record& me, cell& held, const molt_argum
   }
   if (!ended) leave_mailbox(me, held);
   if (status == MOLT_OK) return ok();
-  return error{reason::hook_failed, "config_change of " + who + ": " + std::string{view(me.scratch)}};
+  return error{reason::hook_failed, "config_change of " + who + ": " + std::string{text_of(me.scratch)}};
 }
 
 void engine::request_stop(molt_ref ref, std::string_view why, bool failed) {
@@ -245,10 +245,9 @@ void engine::end_server(thread_record& me, cell& held, bool failed, std::string_
   if (failed) log(MOLT_LOG_ERROR, &held, "failed: " + reason_text);
   if (type.abi().terminate != nullptr) {
     frame here{*this, me, held};
-    molt_text text;
-    text.size = 0;
+    text_buffer text;
     if (type.abi().terminate(&here.context, state_of(held), reason_text.c_str(), &text) != MOLT_OK)
-      log(MOLT_LOG_ERROR, &held, "terminate failed: " + std::string{view(text)});
+      log(MOLT_LOG_ERROR, &held, "terminate failed: " + std::string{text_of(text)});
   }
   const molt_schema& schema = *type.abi().state;
   schema.destroy(state_of(held));

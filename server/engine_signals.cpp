@@ -164,8 +164,7 @@ envelope* engine::copy_cast(thread_record& me, envelope& original) {
   const molt_message& message = *original.message;
   envelope* const made = make_empty_cast(me, message, original.generation);
   if (made == nullptr) return nullptr;
-  molt_text text;
-  text.size = 0;
+  text_buffer text;
   growing_sink to;
   int status = message.payload->save(original.payload(), &to, &text);
   molt_source from = to.written();
@@ -174,7 +173,7 @@ envelope* engine::copy_cast(thread_record& me, envelope& original) {
   free_envelope(me, made);
   log(MOLT_LOG_ERROR, nullptr,
       "a periodic timer ends, as its message " + std::string{message.name} +
-          " cannot be copied: " + std::string{view(text)});
+          " cannot be copied: " + std::string{text_of(text)});
   return nullptr;
 }
 
@@ -188,8 +187,7 @@ int engine::offload(molt_ref self, const molt_work& work, void* object) {
 void engine::run_offloaded(offloaded_job& job) {
   thread_record& me = this_thread();
   const molt_message& message = *job.work->message;
-  molt_text text;
-  text.size = 0;
+  text_buffer text;
   envelope* const made = make_empty_cast(me, message, generation_of(job.to));
   const int status = made != nullptr ? job.work->run(job.object, made->payload(), &text) : MOLT_OVERLOADED;
   const activity here{*this, me, 0, activity::how::regardless};
@@ -198,7 +196,7 @@ void engine::run_offloaded(offloaded_job& job) {
     return;
   }
   if (made != nullptr) free_envelope(me, made);
-  const std::string why{made != nullptr ? view(text) : std::string_view{"no memory"}};
+  const std::string why{made != nullptr ? text_of(text) : std::string_view{"no memory"}};
   const cell* const receiver = find(job.to);
   if (receiver == nullptr) return;
   if (handles(receiver->type.load(std::memory_order_acquire), message_of<offload_failed>()))

@@ -1,5 +1,6 @@
 #include "server/message_route.hpp"
 
+#include "plugin/text.hpp"
 #include "server/growing_sink.hpp"
 
 #include <algorithm>
@@ -38,15 +39,9 @@ void name_step(const conversion_step& step, molt_text* error) noexcept {
   append(" to ");
   append(step.to->name);
   append(": ");
-  append({error->data, std::min<std::size_t>(error->size, MOLT_TEXT_CAPACITY)});
+  append(text_of(*error));
   std::memcpy(error->data, text, size);
   error->size = static_cast<std::uint32_t>(size);
-}
-
-void say(molt_text* error, std::string_view what) noexcept {
-  if (error == nullptr) return;
-  error->size = static_cast<std::uint32_t>(std::min<std::size_t>(what.size(), MOLT_TEXT_CAPACITY));
-  std::memcpy(error->data, what.data(), error->size);
 }
 
 }  // namespace
@@ -87,7 +82,7 @@ int convert(const conversion& how, void* from, void* to_storage, molt_text* erro
     const bool last = i + 1 == how.steps.size();
     conversion_storage made;
     if (!last && !made.reserve(*step.to)) {
-      say(error, "no memory");
+      set_text(error, "no memory");
       name_step(step, error);
       return MOLT_OVERLOADED;
     }

@@ -120,7 +120,7 @@ int runtime::call(molt_ref to, const molt_message& message, void* payload, void*
   return engine_->call(to, message, payload, reply_storage, timeout.count());
 }
 
-std::string_view runtime::call_failure() noexcept { return view(this_thread().scratch); }
+std::string_view runtime::call_failure() noexcept { return text_of(this_thread().scratch); }
 
 int runtime::cast(molt_ref to, const molt_message& message, void* payload) {
   return engine_->cast(to, message, payload);

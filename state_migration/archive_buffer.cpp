@@ -1,21 +1,16 @@
 #include "state_migration/archive_buffer.hpp"
 
 #include "base/assert.hpp"
+#include "plugin/text.hpp"
 
 #include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <type_traits>
 
 namespace molt::migration {
 namespace {
 
 constexpr std::size_t first_capacity = 4096;
-
-void say(molt_text& text, std::string_view what) noexcept {
-  text.size = static_cast<std::uint32_t>(std::min<std::size_t>(what.size(), MOLT_TEXT_CAPACITY));
-  std::memcpy(text.data, what.data(), text.size);
-}
 
 }  // namespace
 
@@ -74,9 +69,9 @@ int archive_buffer::save(const molt_schema& schema, const void* object, molt_tex
   wants_memory_ = false;
   const int status = schema.save(object, &base_.sink, &error);
   if (status == MOLT_OUT_OF_BOUNDS && wants_memory_)
-    say(error, "there is no memory for the archive");
+    set_text(&error, "there is no memory for the archive");
   else if (status == MOLT_OUT_OF_BOUNDS && error.size == 0)
-    say(error, "the archive reached its limit");
+    set_text(&error, "the archive reached its limit");
   return status;
 }
 
@@ -87,7 +82,7 @@ int load_all(const molt_schema& schema, std::string_view bytes, void* storage, m
   if (status != MOLT_OK) return status;
   if (from.cursor == from.end) return MOLT_OK;
   schema.destroy(storage);
-  say(error, "the archive holds more than the object");
+  set_text(&error, "the archive holds more than the object");
   return MOLT_BAD_ARCHIVE;
 }
 

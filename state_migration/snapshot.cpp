@@ -1,8 +1,8 @@
 #include "state_migration/snapshot.hpp"
 
+#include "plugin/text.hpp"
 #include "state_migration/archive_buffer.hpp"
 
-#include <algorithm>
 
 namespace molt::migration {
 namespace {
@@ -34,8 +34,6 @@ Integer get(std::string_view bytes, std::size_t& at) noexcept {
   return value;
 }
 
-std::string text_of(const molt_text& text) { return {text.data, std::min(text.size, MOLT_TEXT_CAPACITY)}; }
-
 reason reason_of(int status) noexcept {
   switch (status) {
     case MOLT_BAD_ARCHIVE:
@@ -55,7 +53,7 @@ result<std::string> write_snapshot(const molt_schema& schema, const void* state,
   archive_buffer buffer{size_max};
   molt_text text;
   if (const int status = buffer.save(schema, state, text); status != MOLT_OK)
-    return error{reason_of(status), std::string{schema.name} + ": cannot be archived: " + text_of(text)};
+    return error{reason_of(status), std::string{schema.name} + ": cannot be archived: " + std::string{text_of(text)}};
   const std::string_view name = schema.name;
   const std::string_view structure = schema.text;
   if (name.size() > snapshot_name_max || structure.size() > snapshot_text_max)
@@ -115,7 +113,7 @@ result<void> load_snapshot(const snapshot_view& view, const molt_schema& schema,
                                            std::to_string(schema.version) + ")"};
   molt_text text;
   if (const int status = load_all(schema, view.payload, storage, text); status != MOLT_OK)
-    return error{reason_of(status), "snapshot of " + std::string{view.name} + ": " + text_of(text)};
+    return error{reason_of(status), "snapshot of " + std::string{view.name} + ": " + std::string{text_of(text)}};
   return ok();
 }
 

@@ -3,6 +3,7 @@
 #include "base/assert.hpp"
 #include "base/heap_budget.hpp"
 #include "plugin/storage.hpp"
+#include "plugin/text.hpp"
 
 #include <boost/container/small_vector.hpp>
 
@@ -23,10 +24,6 @@ clock::time_point now(const transformation_settings& settings) noexcept {
   timespec time{};
   ::clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
   return clock::time_point{std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec}};
-}
-
-std::string_view text_of(const molt_text& text) noexcept {
-  return {text.data, std::min(text.size, MOLT_TEXT_CAPACITY)};
 }
 
 std::string what_went_wrong(int status, const molt_text& text) {
@@ -206,8 +203,7 @@ void transformation::run(const molt_change& change, const transformation_setting
   void* here = old_;
   for (std::size_t index = 0; index < made.size(); ++index) {
     const auto& step = path_->steps[index];
-    molt_text text;
-    text.size = 0;
+    text_buffer text;
     if (settings.begins != nullptr) settings.begins(&step, settings.begins_with);
     const int status = take_step(step, here, made[index].storage(), change, settings, text);
     if (status != MOLT_OK) return fail(step.text(), what_went_wrong(status, text), false);
@@ -255,8 +251,7 @@ int transformation::bridge(const path_step& step, const void* from, void* to, co
 }
 
 bool transformation::check(const void* made, clock::time_point begun, const transformation_settings& settings) {
-  molt_text text;
-  text.size = 0;
+  text_buffer text;
   if (settings.begins != nullptr) settings.begins(nullptr, settings.begins_with);
   if (const int status = settings.self_check(made, &text); status != MOLT_OK) {
     fail("self_check", what_went_wrong(status, text), false);

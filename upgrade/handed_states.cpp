@@ -2,21 +2,16 @@
 
 #include "plugin/schema_text.hpp"
 #include "plugin/storage.hpp"
+#include "plugin/text.hpp"
 
-#include <algorithm>
 #include <new>
 #include <utility>
 
 namespace molt::upgrade {
 namespace {
 
-void say(molt_text* to, std::string_view text) noexcept {
-  to->size = static_cast<std::uint32_t>(std::min<std::size_t>(text.size(), MOLT_TEXT_CAPACITY));
-  std::copy_n(text.data(), to->size, to->data);
-}
-
 int refuse(int status, molt_text* error, std::string_view why) noexcept {
-  say(error, why);
+  set_text(error, why);
   return status;
 }
 
@@ -157,9 +152,7 @@ int handed_states::check_receiver(std::string_view name, const molt_schema& of, 
   if (type->abi().self_check == nullptr || (&wanted != &of && !are_code_free(wanted, of))) return MOLT_OK;
   error->size = 0;
   if (type->abi().self_check(state, error) == MOLT_OK) return MOLT_OK;
-  return refuse(MOLT_REFUSED, error,
-                "self_check of " + found->second + ": " +
-                    std::string{error->data, std::min<std::size_t>(error->size, MOLT_TEXT_CAPACITY)});
+  return refuse(MOLT_REFUSED, error, "self_check of " + found->second + ": " + std::string{text_of(*error)});
 }
 
 // ---- What starting servers take

@@ -1,6 +1,7 @@
 #include "upgrade/hook_host.hpp"
 
 #include "base/heap_budget.hpp"
+#include "plugin/text.hpp"
 #include "upgrade/handed_states.hpp"
 
 #include <algorithm>
@@ -17,11 +18,6 @@ namespace {
 
 /// So many ranges for each thread: who is done early takes from what is left.
 constexpr std::size_t ranges_per_thread = 8;
-
-void say(molt_text* to, std::string_view text) noexcept {
-  to->size = static_cast<std::uint32_t>(std::min<std::size_t>(text.size(), MOLT_TEXT_CAPACITY));
-  std::copy_n(text.data(), to->size, to->data);
-}
 
 /// [0, count) in ranges that threads take one after the other.
 struct ranges {
@@ -125,7 +121,7 @@ int hook_host::parallel(const molt_change* change, std::size_t count, std::size_
   }
   all.run(is_late);
   for (auto& helper : helpers) helper.join();
-  if (all.late) say(error, "longer than the hook timeout");
+  if (all.late) set_text(error, "longer than the hook timeout");
   return all.status;
 }
 

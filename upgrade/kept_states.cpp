@@ -1,6 +1,7 @@
 #include "upgrade/kept_states.hpp"
 
 #include "plugin/storage.hpp"
+#include "plugin/text.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -15,7 +16,7 @@ namespace {
 
 constexpr std::string_view loss_prefix = "since=";
 
-std::string said(const molt_text& text) { return {text.data, std::min(text.size, MOLT_TEXT_CAPACITY)}; }
+std::string said(const molt_text& text) { return std::string{text_of(text)}; }
 
 std::uint64_t checksum_of(std::string_view bytes) noexcept { return std::hash<std::string_view>{}(bytes); }
 
@@ -63,8 +64,7 @@ result<kept_states::archive> kept_states::keep(const servers::resting_server& se
     entry made;
     made.type = &server.type().abi();
     const auto written = std::make_shared<migration::archive_buffer>();
-    molt_text text;
-    text.size = 0;
+    text_buffer text;
     if (const int status = written->save(*made.type->state, server.state(), text); status != MOLT_OK)
       return error{status == MOLT_OUT_OF_BOUNDS ? reason::out_of_bounds : reason::hook_failed,
                    text.size != 0 ? said(text) : "no memory to keep the state"};
@@ -134,8 +134,7 @@ result<void*> kept_states::make(molt_ref server, const molt_server_type& as) con
     return error{reason::corrupt, "what was kept of it has been written over"};
   void* const storage = allocate_storage(*as.state);
   if (storage == nullptr) return error{reason::out_of_bounds, "no memory for what was kept of it"};
-  molt_text text;
-  text.size = 0;
+  text_buffer text;
   const int status = migration::load_all(*as.state, kept.archive->bytes(), storage, text);
   if (status == MOLT_OK) return storage;
   free_storage(*as.state, storage);

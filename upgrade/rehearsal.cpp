@@ -1,5 +1,6 @@
 #include "upgrade/rehearsal.hpp"
 
+#include "plugin/text.hpp"
 #include "state_migration/archive_buffer.hpp"
 #include "state_migration/archive_difference.hpp"
 #include "upgrade/replay.hpp"
@@ -169,13 +170,12 @@ class rehearser {
       }
       migration::archive_buffer has;
       migration::archive_buffer gets;
-      molt_text text;
-      text.size = 0;
+      text_buffer text;
       const bool saved = has.save(*(*runs)->schema, (*runs)->object, text) == MOLT_OK &&
                          (given->object == nullptr || gets.save(*given->schema, given->object, text) == MOLT_OK);
       const auto bytes = given->object == nullptr ? given->archive : gets.bytes();
       if (!saved) {
-        fail(rehearsal_stage::comparing, "archive of " + name, {text.data, std::min(text.size, MOLT_TEXT_CAPACITY)});
+        fail(rehearsal_stage::comparing, "archive of " + name, text_of(text));
         return false;
       }
       const auto found = migration::compare_archives(*(*runs)->schema, has.bytes(), bytes);
@@ -251,11 +251,10 @@ class rehearser {
 
   bool archive(const servers::resting_server& server, migration::archive_buffer& to, rehearsal_stage stage) {
     set(stage);
-    molt_text text;
-    text.size = 0;
+    text_buffer text;
     const auto& schema = *server.type().abi().state;
     if (to.save(schema, server.state(), text) == MOLT_OK) return true;
-    const std::string_view said{text.data, std::min(text.size, MOLT_TEXT_CAPACITY)};
+    const auto said = text_of(text);
     fail(stage, "archive of " + std::string{schema.name}, said.empty() ? "no memory for the archive" : said);
     return false;
   }
@@ -302,11 +301,9 @@ class rehearser {
     const auto path = next_->path_for(before);
     if (check == nullptr || !path || *path == nullptr || !(*path)->steps.empty()) return true;
     step_begins(nullptr, this);
-    molt_text text;
-    text.size = 0;
+    text_buffer text;
     if (check(server.state(), &text) == MOLT_OK) return true;
-    fail(rehearsal_stage::migrating, "self_check",
-         std::string_view{text.data, std::min(text.size, MOLT_TEXT_CAPACITY)});
+    fail(rehearsal_stage::migrating, "self_check", text_of(text));
     return false;
   }
 
@@ -317,12 +314,11 @@ class rehearser {
     const std::string step = std::string{"entries of "} + type.state->name;
     board_.step.set(step);
     step_ = nullptr;
-    molt_text text;
     for (std::uint64_t left = 1; left != 0;) {
-      text.size = 0;
+      text_buffer text;
       if (type.evolve(server.state(), 0, std::chrono::nanoseconds{entries_slice}.count(), &left, &text) == MOLT_OK)
         continue;
-      fail(rehearsal_stage::migrating, step, std::string_view{text.data, std::min(text.size, MOLT_TEXT_CAPACITY)});
+      fail(rehearsal_stage::migrating, step, text_of(text));
       return false;
     }
     return true;
@@ -379,8 +375,7 @@ class rehearser {
     step_ = nullptr;
     std::vector<replayed> answers;
     migration::archive_buffer state;
-    molt_text text;
-    text.size = 0;
+    text_buffer text;
     if (state.save(*server.type().abi().state, server.state(), text) != MOLT_OK) return answers;
     replayer copy{server.type(), state.bytes(), server.ref()};
     if (!copy.is_ready()) note(server_ + " was not replayed: " + copy.why());

@@ -1,6 +1,7 @@
 #include "upgrade/release_image.hpp"
 
 #include "plugin/storage.hpp"
+#include "plugin/text.hpp"
 #include "state_migration/migration_graph.hpp"
 
 #include <algorithm>
@@ -371,15 +372,12 @@ bool release_image::revert(servers::resting_server& server, move& undo) const no
 std::optional<std::uint64_t> release_image::convert_entries(servers::resting_server& server, bool down) const noexcept {
   const auto& type = server.type().abi();
   std::uint64_t left = 0;
-  molt_text text;
-  text.size = 0;
+  text_buffer text;
   if (type.evolve(server.state(), down ? 1 : 0, (down ? slice_time_down : slice_time).count(), &left, &text) == MOLT_OK)
     return left;
   if (down) return std::nullopt;
   try {
-    step_failure failure{std::string{"entries of "} + type.state->name,
-                         {text.data, std::min<std::size_t>(text.size, MOLT_TEXT_CAPACITY)},
-                         false};
+    step_failure failure{std::string{"entries of "} + type.state->name, std::string{text_of(text)}, false};
     record_failure(server, failure, false, true);
   } catch (const std::bad_alloc&) {
     record_failure(server, {}, false, true);

@@ -1,12 +1,12 @@
 #include "upgrade/replay.hpp"
 
 #include "plugin/storage.hpp"
+#include "plugin/text.hpp"
 #include "server/message_route.hpp"
 #include "state_migration/archive_difference.hpp"
 #include "state_migration/owned_object.hpp"
 #include "upgrade/message_ways.hpp"
 
-#include <algorithm>
 #include <memory>
 #include <new>
 #include <utility>
@@ -19,11 +19,10 @@ using object = migration::owned_object;
 /// Beyond any that the runtime gives: a state may hold such.
 constexpr std::uint64_t first_token = std::uint64_t{1} << 63U;
 
-std::string said(const molt_text& text) { return {text.data, std::min(text.size, MOLT_TEXT_CAPACITY)}; }
+std::string said(const molt_text& text) { return std::string{text_of(text)}; }
 
 bool load(object& to, const molt_schema& schema, std::string_view archive, std::string& why) {
-  molt_text text;
-  text.size = 0;
+  text_buffer text;
   if (migration::load_all(schema, archive, to.storage(), text) != MOLT_OK) {
     why = text.size != 0 ? said(text) : "it cannot be read";
     return false;
@@ -106,8 +105,7 @@ replayer::replayer(const servers::server_type& type, std::string_view state, mol
   const auto& schema = *type.abi().state;
   void* const storage = allocate_storage(schema);
   if (storage == nullptr) throw std::bad_alloc{};
-  molt_text text;
-  text.size = 0;
+  text_buffer text;
   if (migration::load_all(schema, state, storage, text) == MOLT_OK) {
     state_ = storage;
     return;
@@ -122,8 +120,7 @@ replayer::~replayer() {
 
 void replayer::keep_reply(const molt_message& to, const molt_schema& schema, const void* value) {
   migration::archive_buffer bytes;
-  molt_text text;
-  text.size = 0;
+  text_buffer text;
   if (bytes.save(schema, value, text) == MOLT_OK)
     now_.answers.push_back({&to, &schema, std::string{bytes.bytes()}});
   else
@@ -160,8 +157,7 @@ void replayer::run(const molt_handler& handler, void* payload) {
   defers_ = false;
   const host offered{*this};
   molt_context context{&offered, self_};
-  molt_text text;
-  text.size = 0;
+  text_buffer text;
   const bool answers = handler.message->reply != nullptr && (handler.flags & MOLT_HANDLER_DEFERS) == 0;
   if (!answers) {
     now_.status = handler.handle(&context, state_, payload, nullptr, &text);
@@ -182,8 +178,7 @@ replayed replayer::handle_data(const servers::recorded_message& message) {
   handling_ = nullptr;
   const host offered{*this};
   molt_context context{&offered, self_};
-  molt_text text;
-  text.size = 0;
+  text_buffer text;
   std::size_t consumed = 0;
   now_.status =
       type_.abi().handle_data(&context, state_, message.payload.data(), message.payload.size(), &consumed, &text);
@@ -230,8 +225,7 @@ replayed replayer::handle(const servers::recorded_message& message, const server
   object converted{*handler->message->payload};
   route.payload.from_version = std::string{senders.version()};
   route.payload.to_version = std::string{type_.version()};
-  molt_text text;
-  text.size = 0;
+  text_buffer text;
   if (servers::convert(route.payload, payload.storage(), converted.storage(), &text) != MOLT_OK) {
     now_.handled = true;
     now_.status = MOLT_THREW;
@@ -261,8 +255,7 @@ std::string difference_of(const answer& before, const answer& after, const serve
   object older{*before.reply};
   if (!load(newer, *after.reply, after.archive, why)) return why;
   route.reply.from_version = std::string{later.version()};
-  molt_text text;
-  text.size = 0;
+  text_buffer text;
   if (servers::convert(route.reply, newer.storage(), older.storage(), &text) != MOLT_OK)
     return "the hook of its reply threw: " + said(text);
   older.made();

@@ -1,6 +1,7 @@
 // Hooks that use the states of other servers: they run while everything rests, before all other hooks and one after the
 // other, so that each sees every server as it was. The way back from there rests too.
 #include "plugin/storage.hpp"
+#include "plugin/text.hpp"
 #include "upgrade/transaction.hpp"
 #include "upgrade/transaction_attempt.hpp"
 
@@ -175,8 +176,7 @@ void switcher::give_back(attempt& now, const rest_guard& rest) {
     runtime_.visit(rest, ref, [&](servers::resting_server& server) {
       const auto& schema = *server.type().abi().state;
       void* const storage = allocate_storage(schema);
-      molt_text text;
-      text.size = 0;
+      text_buffer text;
       if (storage == nullptr || now.handed_back->copy_to(name, schema, storage, &text) != MOLT_OK) {
         free_storage(schema, storage);
         return;  // not taken: said later
