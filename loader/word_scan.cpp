@@ -69,6 +69,4 @@ bool scan_words(std::span<const std::uintptr_t> words, std::span<const hidden_ra
   return in_detail(at, end);
 }
 
-const char* scan_way() noexcept { return choose() == &look_plainly ? "64-bit words" : "avx2"; }
-
 }  // namespace molt::loader

@@ -35,7 +35,4 @@ using word_found = bool (*)(const std::uintptr_t* at, std::size_t range, void* w
 bool scan_words(std::span<const std::uintptr_t> words, std::span<const hidden_range> ranges, word_found found,
                 void* with);
 
-/// Whether the processor's wide registers are used: "avx2" or "64-bit words".
-[[nodiscard]] const char* scan_way() noexcept;
-
 }  // namespace molt::loader

@@ -24,6 +24,10 @@ namespace molt::migration {
 
 enum class direction { up, down };
 
+[[nodiscard]] constexpr direction opposite(direction way) noexcept {
+  return way == direction::up ? direction::down : direction::up;
+}
+
 [[nodiscard]] constexpr std::string_view to_string(direction way) noexcept {
   return way == direction::up ? "up" : "down";
 }

@@ -11,8 +11,6 @@ namespace {
 
 using migration::subject;
 
-direction opposite(direction going) noexcept { return going == direction::up ? direction::down : direction::up; }
-
 bool code_free(const plugin_description& plugin, const message_description& message) {
   return (plugin.schemas.at(message.payload).flags & MOLT_SCHEMA_CODE_FREE) != 0 &&
          (message.reply == no_schema || (plugin.schemas.at(message.reply).flags & MOLT_SCHEMA_CODE_FREE) != 0);

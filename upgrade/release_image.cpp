@@ -71,6 +71,12 @@ std::vector<plugin_description> release_content::descriptions() const {
   return all;
 }
 
+const servers::server_type* release_content::find_type(std::string_view name) const noexcept {
+  for (const auto& plugin : plugins)
+    if (const auto* const found = plugin->find_type(name)) return found;
+  return nullptr;
+}
+
 result<release_content> load_release(std::string id, std::span<const loader::plugin_file> plugins) {
   release_content content{std::move(id), {}};
   for (const auto& file : plugins) {

@@ -64,6 +64,7 @@ struct release_content {
   std::vector<std::shared_ptr<const loaded_plugin>> plugins;
 
   [[nodiscard]] std::vector<plugin_description> descriptions() const;
+  [[nodiscard]] const servers::server_type* find_type(std::string_view name) const noexcept;  ///< null: has none
 };
 
 /// Loads every file, or none. Errors: those of loader::load.

@@ -16,8 +16,6 @@ using servers::conversion;
 using servers::message_route;
 using servers::server_type;
 
-direction opposite(direction going) noexcept { return going == direction::up ? direction::down : direction::up; }
-
 /// From one schema to another, for one message. A schema that none of the images handles is of no image.
 result<migration::migration_path> find_path(const message_versions& by, const subject& of, const molt_schema& from,
                                             const molt_schema& to, direction going) {

@@ -19,8 +19,6 @@ constexpr std::chrono::seconds quarantine_timeout{1};
 /// The throttle of the sweep looks at the clock this often at most.
 constexpr std::chrono::milliseconds throttle_nap_max{10};
 
-direction opposite(direction going) noexcept { return going == direction::up ? direction::down : direction::up; }
-
 error busy() { return {reason::busy, "another upgrade, rollback or commit is under way", "wait until it has ended"}; }
 
 bool contains(const release_content& content, const loaded_plugin* plugin) {

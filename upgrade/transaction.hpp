@@ -18,9 +18,8 @@
 //
 // Invariants: in every final phase every server answers, with its whole state, on one of the two releases; refused and
 // rolled_back leave the release that was running; nothing lossy happens that the operator did not accept, and that goes
-// for what happened since a state was kept; the images of
-// the release that was left stay mapped until commit. Servers of settings::types_leaving stay on old code throughout;
-// the caller ends them.
+// for what happened since a state was kept; the images of the release that was left stay mapped until commit. Servers
+// of settings::types_leaving stay on old code throughout; the caller ends them.
 #pragma once
 
 #include "base/result.hpp"
@@ -119,7 +118,7 @@ struct report {
   std::uint64_t servers_restored = 0;
   std::vector<std::string> problems;  ///< why it was refused, or what needs attention
   std::vector<std::string> notes;
-  bool cancelled = false;             ///< rolled back because settings::cancelled said so
+  bool cancelled = false;          ///< rolled back because settings::cancelled said so
   std::uint64_t entries_left = 0;  ///< of evolving containers, not converted: they are when touched
   std::chrono::nanoseconds total{0};
   std::chrono::nanoseconds at_rest{0};            ///< from asking everything to rest until it ran again
@@ -215,8 +214,8 @@ class switcher {
   void roll_back_at_rest(attempt&, std::shared_ptr<release_image> back);
   void give_back(attempt&, const rest_guard&);
   void quarantine(attempt&);
-  /// Offers every server to the image; false if it ended early.
-  /// False: not all of them, as one failed or, on the way to `now.image`, as it was cancelled.
+  /// Offers every server to the image. False: not all of them, as one failed or, on the way to attempt::image, as it
+  /// was cancelled.
   bool sweep(attempt&, const release_image&, bool stop_at_failure);
   /// Converts the entries of evolving containers; false if it ended early. (transaction_entries.cpp)
   bool convert_entries(attempt&, const release_image&, bool stop_at_failure);

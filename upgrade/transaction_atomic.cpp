@@ -122,9 +122,18 @@ class atomic_move {
     });
   }
 
-  [[nodiscard]] bool out_of_time() const noexcept { return late_; }
-  [[nodiscard]] bool cancelled() const noexcept { return cancelled_; }
-  [[nodiscard]] bool out_of_memory() const noexcept { return no_room_; }
+  /// After revert(): why it was stopped, unless a hook failed.
+  void explain(report& in, std::uint64_t moved, clock::duration came_to_rest) const {
+    if (late_)
+      in.problems.push_back("switch_timeout_ms = " + in_ms(chosen_.switch_timeout) + " passed when " +
+                            std::to_string(moved) + " of " + std::to_string(runtime_.size()) +
+                            " servers had migrated, " + in_ms(came_to_rest) +
+                            " ms of it gone until all were at rest; going back took " + in_ms(in.reverting) +
+                            " ms. Raise it under [upgrade], or use mode lazy");
+    if (cancelled_) in.problems.emplace_back("cancelled while everything was at rest");
+    in.cancelled = cancelled_;
+    if (no_room_) in.problems.emplace_back("no memory to note how a server goes back");
+  }
 
  private:
   /// Visits every server; ends early when `visit` returns false.
@@ -218,15 +227,7 @@ void switcher::run_atomic(attempt& now) {
   rest.reset();
   now.report.at_rest = clock::now() - asked;
   now.report.reverting = clock::now() - turned;
-  if (all->out_of_time())
-    now.report.problems.push_back("switch_timeout_ms = " + in_ms(now.settings.switch_timeout) + " passed when " +
-                                  std::to_string(how_far) + " of " + std::to_string(runtime_.size()) +
-                                  " servers had migrated, " + in_ms(came_to_rest) +
-                                  " ms of it gone until all were at rest; going back took " +
-                                  in_ms(now.report.reverting) + " ms. Raise it under [upgrade], or use mode lazy");
-  if (all->cancelled()) now.report.problems.emplace_back("cancelled while everything was at rest");
-  now.report.cancelled = all->cancelled();
-  if (all->out_of_memory()) now.report.problems.emplace_back("no memory to note how a server goes back");
+  all->explain(now.report, how_far, came_to_rest);
   all.reset();
   leave(now.to);
   now.report.servers_migrated = now.image->adopted();  // those not reverted: none

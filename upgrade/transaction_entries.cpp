@@ -76,12 +76,6 @@ bool leaves_evolving(const molt_schema& from, const molt_schema& to) {
   });
 }
 
-const servers::server_type* find_type(const release_content& in, std::string_view name) {
-  for (const auto& plugin : in.plugins)
-    if (const auto* const found = plugin->find_type(name)) return found;
-  return nullptr;
-}
-
 }  // namespace
 
 bool switcher::convert_entries(attempt& going, const release_image& image, bool stop_at_failure) {
@@ -126,7 +120,7 @@ void switcher::convert_entries_back(const release_content& from, const release_c
   std::unordered_set<const molt_server_type*> going;
   for (const auto& plugin : from.plugins)
     for (const auto& type : plugin->types()) {
-      const auto* const target = find_type(to, type->name());
+      const auto* const target = to.find_type(type->name());
       if (has_slices(*type) && target != nullptr && leaves_evolving(*type->abi().state, *target->abi().state))
         going.insert(&type->abi());
     }

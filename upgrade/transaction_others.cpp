@@ -5,7 +5,6 @@
 #include "upgrade/transaction.hpp"
 #include "upgrade/transaction_attempt.hpp"
 
-#include <algorithm>
 #include <thread>
 #include <utility>
 
@@ -18,17 +17,12 @@ using clock = std::chrono::steady_clock;
 constexpr unsigned rounds_for_empty_mailboxes = 20;
 constexpr std::chrono::milliseconds between_rounds{1};
 
-bool has_type(const release_content& in, std::string_view name) {
-  return std::any_of(in.plugins.begin(), in.plugins.end(),
-                     [&](const auto& plugin) { return plugin->find_type(name) != nullptr; });
-}
-
 /// What those that `to` adds start with is theirs to keep until they are ended.
 settings with_added_types(const settings& chosen, const release_content& from, const release_content& to) {
   auto made = chosen;
   for (const auto& plugin : to.plugins)
     for (const auto& type : plugin->types())
-      if (!has_type(from, type->name())) made.types_leaving.emplace_back(type->name());
+      if (from.find_type(type->name()) == nullptr) made.types_leaving.emplace_back(type->name());
   return made;
 }
 
@@ -114,8 +108,7 @@ bool switcher::all_taken(attempt& now) {
 /// The image for the way back, if that needs everything at rest: hooks on it use the states of other servers; or states
 /// are kept, which are of use only as long as the release stays from which an operator can go back to them.
 std::shared_ptr<release_image> switcher::image_that_needs_rest(const attempt& now) const {
-  const auto going = now.going == direction::up ? direction::down : direction::up;
-  auto back = image_for(now.from, going, with_added_types(now.settings, now.from, now.to), {}, nullptr);
+  auto back = image_for(now.from, opposite(now.going), with_added_types(now.settings, now.from, now.to), {}, nullptr);
   const bool keeps = now.going == direction::up && now.keeps != nullptr;
   return keeps || back->uses_others(now.to) ? back : nullptr;
 }
