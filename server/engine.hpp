@@ -13,6 +13,7 @@
 //   engine_host.cpp       the functions that plugins are given
 //   engine_introspection.cpp  state, status and trace of one server
 //   engine_children.cpp   what supervisors need beside start and stop
+//   engine_images.cpp     what still uses an image
 #pragma once
 
 #include "plugin/text.hpp"
