@@ -1,4 +1,4 @@
-// Inside of box.hpp: what box.cpp, box_call.cpp and box_change.cpp share.
+// Inside of box.hpp: what box.cpp, box_call.cpp, box_change.cpp and box_images.cpp share.
 #pragma once
 
 #include "node/box.hpp"

@@ -1,7 +1,7 @@
 // The canonical text of a type and its fingerprint, at compile time. Grammar: docs/reference/note-format.md.
 //
 // Offsets come from the layout rule (each member at the next multiple of its alignment); a type whose size that does
-// not explain is refused when compiling, and molt_plugin() compares every offset with the real one (layout_defect).
+// not explain is refused when compiling, and molt_plugin() compares every offset with the real one (checked_table).
 #pragma once
 
 #include "plugin/forms.hpp"
