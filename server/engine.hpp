@@ -76,7 +76,7 @@ struct engine {
 
   // The server that a worker runs next (engine_next.cpp).
   bool hand_off(thread_record&, cell& receiver, molt_ref to, envelope*);  ///< false: in the ordinary way
-  bool begin_handoff(thread_record&, cell& receiver, molt_ref to, envelope*, std::uint64_t key);
+  bool begin_handoff(thread_record&, cell& receiver, molt_ref to, envelope*, const molt_message&);
   static bool is_free_for_handoff(const cell&, molt_ref) noexcept;
   void run_next(thread_record&, cell&);
   void let_go_handoff(thread_record&);  ///< before anything that may take long
@@ -125,13 +125,13 @@ struct engine {
   int call_otherwise(molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
   static void await_idle(const thread_record&, const cell& wanted, molt_ref to);
   int call_held(thread_record&, molt_ref, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
-  int direct_behind(activation&, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
-  int direct_failed(activation&);
-  int direct_attend(const activation&);
+  int direct_behind(const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
+  int direct_failed();
+  int direct_attend();
   int direct_left();
   void leave_direct(thread_record&, std::uint64_t outside);
   static int end_direct();
-  static int direct_not(activation&, const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
+  static int direct_not(const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
   static engine& of(const activation& each) noexcept {
     return *static_cast<const host_of_engine*>(each.context.host)->owner;
   }

@@ -230,7 +230,7 @@ bool engine::run_cast(thread_record& me, draining& batch, envelope* oldest) {
     batch.type = batch.held->type.load(std::memory_order_relaxed);
     batch.state = state_of(*batch.held);
   }
-  const auto handle_directly = batch.type->find_direct(oldest->message->key);
+  const auto handle_directly = batch.type->find_direct(*oldest->message);
   if (oldest->is_call != 0 || oldest->generation != generation_of(batch.self) || handle_directly == nullptr)
       [[unlikely]]
     return run_envelope(me, *batch.held, oldest);

@@ -18,10 +18,10 @@ inline bool engine::is_free_for_handoff(const cell& receiver, molt_ref to) noexc
 
 // The handler is looked up here, as what follows the compare-exchange waits for it. Types live at least as long as any
 // activation that may have met them; that this one is still of the current release is seen when its turn comes.
-inline bool engine::begin_handoff(thread_record& me, cell& receiver, molt_ref to, envelope* message,
-                                  std::uint64_t key) {
+inline bool engine::begin_handoff(thread_record& me, cell& receiver, molt_ref to, envelope* queued,
+                                  const molt_message& message) {
   const server_type* const type = receiver.type.load(std::memory_order_acquire);
-  const auto handle = type != nullptr ? type->find_direct(key) : nullptr;
+  const auto handle = type != nullptr ? type->find_direct(message) : nullptr;
   auto expected = word::idle(to);
   if (!receiver.word.compare_exchange_strong(expected, word::held(to, me.id), std::memory_order_acquire,
                                              std::memory_order_relaxed)) [[unlikely]]
@@ -30,9 +30,9 @@ inline bool engine::begin_handoff(thread_record& me, cell& receiver, molt_ref to
     leave_mailbox(me, receiver);
     return false;
   }
-  receiver.pending = message;
+  receiver.pending = queued;
   receiver.pending_count.store(1, std::memory_order_relaxed);
-  me.handoff.last = message;
+  me.handoff.last = queued;
   me.handoff.only = handle;
   me.handoff.put(receiver);
   pool_.attend_handoff();
@@ -51,13 +51,13 @@ int engine::cast_from_handler(molt_context* from, molt_ref to, const molt_messag
   envelope* const made = make_cast(me, *message, generation_of(to), payload);
   if (made == nullptr) [[unlikely]]
     return message->payload->move != nullptr ? MOLT_OVERLOADED : MOLT_REFUSED;
-  return self.begin_handoff(me, receiver, to, made, message->key) ? MOLT_OK : self.push_cast(me, to, made);
+  return self.begin_handoff(me, receiver, to, made, *message) ? MOLT_OK : self.push_cast(me, to, made);
 }
 
 bool engine::hand_off(thread_record& me, cell& receiver, molt_ref to, envelope* message) {
   const cell* const waiting = me.handoff.server();
   if (waiting == nullptr)
-    return is_free_for_handoff(receiver, to) && begin_handoff(me, receiver, to, message, message->message->key);
+    return is_free_for_handoff(receiver, to) && begin_handoff(me, receiver, to, message, *message->message);
   if (waiting != &receiver || message->generation != generation_of(to)) return false;
   const auto count = receiver.pending_count.load(std::memory_order_relaxed);
   if (count >= options_.mailbox_max || me.handoff.take() == nullptr) return false;
