@@ -20,7 +20,7 @@ box::implementation::~implementation() {
 }
 
 result<void> box::implementation::start(const std::filesystem::path& release_folder) {
-  MOLT_TRY(loaded_release release, load_release_folder(release_folder));
+  MOLT_TRY(loaded_release release, load_release_folder(release_folder, options_.contents));
   for (auto& each : options_.listeners) offered_[each.name] = std::move(each.fd);
   MOLT_TRY(listening_sockets sockets, sockets_for(nullptr, release.facts.manifest));
 

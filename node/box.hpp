@@ -36,6 +36,7 @@
 namespace molt::node {
 
 struct box_options {
+  std::string contents;             ///< SHA-256 that the release's molt-contents must have; empty: any
   std::vector<named_fd> listeners;  ///< listening sockets made by somebody else, by the manifest's names
   bool open_listeners = true;       ///< open those that the manifest names and nobody handed over
   data_plane_options data_plane;
@@ -56,6 +57,7 @@ struct change_request {
   bool from_kept = false;    ///< rollback: servers whose hooks fail become what was kept of them
   std::optional<std::chrono::milliseconds> switch_timeout{};  ///< otherwise the manifest's
   std::optional<replaying> replay{};                          ///< in a rehearsal; otherwise the manifest's
+  std::string contents{};  ///< SHA-256 that the molt-contents of the release's folder must have; empty: any
 };
 
 /// One release as status shows it.

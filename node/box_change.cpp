@@ -133,7 +133,7 @@ result<upgrade::plan> box::implementation::plan_upgrade(const std::filesystem::p
                                                         const change_request& request, std::string* id) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
-  MOLT_TRY(inspected_release next, inspect_release_folder(folder));
+  MOLT_TRY(inspected_release next, inspect_release_folder(folder, request.contents));
   if (id != nullptr) *id = next.facts.id();
   return plan_of(prepare(direction::up, std::move(next.facts), std::move(next.plugins), request));
 }
@@ -144,7 +144,7 @@ result<upgrade::plan> box::implementation::plan_rollback(const change_request& r
   if (!alone) return busy();
   MOLT_CHECK(check_losses(request));
   if (must_load(parent)) {
-    MOLT_TRY(inspected_release before, inspect_release_folder(parent));
+    MOLT_TRY(inspected_release before, inspect_release_folder(parent, request.contents));
     return plan_of(prepare(direction::down, std::move(before.facts), std::move(before.plugins), request));
   }
   MOLT_TRY(const change back, prepare_rollback(request));
@@ -162,7 +162,7 @@ result<rehearsal_report> box::implementation::rehearse(const std::filesystem::pa
                                                        const change_request& request, std::function<bool()> given_up) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
-  MOLT_TRY(inspected_release next, inspect_release_folder(folder));
+  MOLT_TRY(inspected_release next, inspect_release_folder(folder, request.contents));
   const auto up = prepare(direction::up, std::move(next.facts), std::move(next.plugins), request);
   const auto planned = plan_of(up);
   if (planned.refused()) {
@@ -185,8 +185,8 @@ result<rehearsal_report> box::implementation::rehearse(const std::filesystem::pa
   wanted.mode = up.settings.mode;
   wanted.atomic_threads = upgrade::atomic_threads(up.settings);
   wanted.switch_timeout = up.settings.switch_timeout;
-  wanted.load = [&folder]() -> result<upgrade::release_content> {
-    MOLT_TRY(loaded_release loaded, load_release_folder(folder));
+  wanted.load = [&]() -> result<upgrade::release_content> {
+    MOLT_TRY(loaded_release loaded, load_release_folder(folder, request.contents));
     return std::move(loaded.content);
   };
   wanted.limits = rehearsal_limits_of(up.to.manifest);
@@ -205,7 +205,7 @@ result<upgrade::report> box::implementation::upgrade(const std::filesystem::path
                                                      const change_request& request) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
-  MOLT_TRY(loaded_release next, load_release_folder(folder));
+  MOLT_TRY(loaded_release next, load_release_folder(folder, request.contents));
   auto up = prepare(direction::up, std::move(next.facts), next.content.descriptions(), request);
   up.content = std::move(next.content);
   return run(std::move(up));
@@ -222,7 +222,7 @@ result<upgrade::report> box::implementation::rollback(const change_request& requ
   if (!alone) return busy();
   MOLT_CHECK(check_losses(request));
   if (must_load(parent)) {
-    MOLT_TRY(loaded_release before, load_release_folder(parent));
+    MOLT_TRY(loaded_release before, load_release_folder(parent, request.contents));
     auto down = prepare(direction::down, std::move(before.facts), before.content.descriptions(), request);
     down.content = std::move(before.content);
     return run(std::move(down));

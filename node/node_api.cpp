@@ -138,6 +138,7 @@ result<change_body> read_change(const http_request& asked, bool folder_needed) {
   MOLT_TRY(request_body given, request_body::of(asked));
   change_body made;
   MOLT_TRY(made.folder, given.text("release_dir"));
+  MOLT_TRY(made.request.contents, given.text("contents"));
   MOLT_TRY(made.rollback, given.flag("rollback"));
   MOLT_TRY(const std::string mode, given.text("mode"));
   if (mode == "lazy")
@@ -166,6 +167,8 @@ result<change_body> read_change(const http_request& asked, bool folder_needed) {
     return error{reason::invalid_argument, "release_dir: expected the release's folder"};
   if (!made.folder.empty() && made.folder.front() != '/')
     return error{reason::invalid_argument, "release_dir: expected an absolute path"};
+  if (!made.request.contents.empty() && made.folder.empty())
+    return error{reason::invalid_argument, "contents: expected beside a release_dir"};
   return made;
 }
 

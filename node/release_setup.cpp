@@ -143,22 +143,20 @@ std::size_t available_memory() {
 
 }  // namespace
 
-result<loaded_release> load_release_folder(const std::filesystem::path& folder) {
+result<loaded_release> load_release_folder(const std::filesystem::path& folder, std::string_view contents) {
   loaded_release made;
-  MOLT_TRY(made.facts.manifest, releases::read_manifest(folder));
-  made.facts.folder = folder;
-  MOLT_TRY(const auto files, releases::plugin_files(folder, made.facts.manifest, true));
-  MOLT_TRY(made.content, upgrade::load_release(made.facts.id(), files));
+  MOLT_TRY(auto files, releases::read_installed(folder, contents));
+  made.facts = {folder, std::move(files.release)};
+  MOLT_TRY(made.content, upgrade::load_release(made.facts.id(), files.plugins));
   MOLT_CHECK(check(made.facts, made.content.descriptions()));
   return made;
 }
 
-result<inspected_release> inspect_release_folder(const std::filesystem::path& folder) {
+result<inspected_release> inspect_release_folder(const std::filesystem::path& folder, std::string_view contents) {
   inspected_release made;
-  MOLT_TRY(made.facts.manifest, releases::read_manifest(folder));
-  made.facts.folder = folder;
-  MOLT_TRY(const auto files, releases::plugin_files(folder, made.facts.manifest, true));
-  for (const auto& file : files) {
+  MOLT_TRY(auto files, releases::read_installed(folder, contents));
+  made.facts = {folder, std::move(files.release)};
+  for (const auto& file : files.plugins) {
     MOLT_TRY(loader::inspection inspected, loader::inspect(file));
     MOLT_CHECK(loader::require_replaceable(inspected));
     made.plugins.push_back(std::move(inspected.plugin));

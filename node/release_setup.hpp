@@ -12,6 +12,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace molt::node {
@@ -30,10 +31,11 @@ struct loaded_release {
 };
 
 /// Reads the manifest, loads the plugins, and checks that the types which the manifest starts exist and are of the
-/// right kind. Of an installed release the plugins' bytes must be those that its molt-contents states. Errors: those of
-/// read_manifest, read_contents and load_release; refused (a type that no plugin has, or of the wrong
-/// kind; a plugin whose name or version is not the manifest's).
-[[nodiscard]] result<loaded_release> load_release_folder(const std::filesystem::path& folder);
+/// right kind. Of an installed release the bytes of manifest and plugins must be those that its molt-contents states,
+/// and that must have the SHA-256 `contents`, unless it is empty. Errors: those of read_installed and load_release;
+/// refused (a type that no plugin has, or of the wrong kind; a plugin whose name or version is not the manifest's).
+[[nodiscard]] result<loaded_release> load_release_folder(const std::filesystem::path& folder,
+                                                         std::string_view contents);
 
 struct inspected_release {
   release_facts facts;
@@ -42,7 +44,8 @@ struct inspected_release {
 
 /// The same without running one instruction of the plugins: enough for a plan. Errors: as above, and those of
 /// loader::inspect.
-[[nodiscard]] result<inspected_release> inspect_release_folder(const std::filesystem::path& folder);
+[[nodiscard]] result<inspected_release> inspect_release_folder(const std::filesystem::path& folder,
+                                                               std::string_view contents);
 
 /// The tree of the manifest: children in the order of the file, whether servers or supervisors.
 [[nodiscard]] servers::supervisor_spec supervisor_spec_of(const releases::manifest&);

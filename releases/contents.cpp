@@ -22,6 +22,14 @@ namespace fs = std::filesystem;
 constexpr std::string_view first_line = "molt-contents 1\n";
 static_assert(contents_version == 1, "the first line names the version");
 
+constexpr std::string_view repair = "install the package that it came from again: that repairs it";
+
+[[nodiscard]] std::string digest_of(std::string_view text) {
+  loader::sha256 hash;
+  hash.add(text);
+  return hash.hex();
+}
+
 [[nodiscard]] error corrupt(const std::string& text) {
   return error{reason::corrupt, std::string{contents_file_name} + ": " + text};
 }
@@ -173,21 +181,59 @@ result<std::vector<content_entry>> list_contents(const fs::path& folder) {
   return list;
 }
 
-result<std::vector<content_entry>> read_contents(const fs::path& folder) {
-  MOLT_TRY(const auto text, read_file(folder / contents_file_name, contents_bytes_max));
-  auto list = parse_contents(text);
+result<std::vector<content_entry>> read_contents(const fs::path& folder, std::string_view digest) {
+  auto text = read_file(folder / contents_file_name, contents_bytes_max);
+  if (!text && text.error().why() == reason::not_found && !digest.empty())
+    return error{reason::corrupt, (folder / contents_file_name).string() + ": is missing", std::string{repair}};
+  if (!text) return std::move(text).error();
+  if (const auto found = digest_of(*text); !digest.empty() && found != digest)
+    return error{reason::corrupt,
+                 (folder / contents_file_name).string() + ": has changed since it was installed: its SHA-256 is " +
+                     found + ", that of what was installed is " + std::string{digest},
+                 std::string{repair}};
+  auto list = parse_contents(*text);
   if (!list) return error{list.error().why(), folder.string() + ": " + list.error().message()};
   return list;
 }
 
-result<void> verify_contents(const fs::path& folder) {
-  const std::string repair = "install the package that it came from again: that repairs it";
-  const auto listed = read_contents(folder);
-  if (!listed) return error{reason::corrupt, listed.error().message(), repair};
+std::string contents_digest(const fs::path& folder) {
+  const auto text = read_file(folder / contents_file_name, contents_bytes_max);
+  return text ? digest_of(*text) : std::string{};
+}
+
+result<installed_files> read_installed(const fs::path& folder, std::string_view digest) {
+  installed_files made;
+  const auto listed = read_contents(folder, digest);
+  if (!listed && listed.error().why() == reason::not_found) {
+    MOLT_TRY(made.release, read_manifest(folder));
+    made.plugins = plugin_files(folder, made.release);
+    return made;
+  }
+  if (!listed) return listed.error();
+  const auto stated = [&](const std::string& path) -> result<std::string> {
+    const auto found =
+        std::find_if(listed->begin(), listed->end(), [&](const content_entry& each) { return each.path == path; });
+    if (found != listed->end()) return found->sha256;
+    return error{reason::corrupt,
+                 (folder / path).string() + ": not in the release's " + std::string{contents_file_name},
+                 std::string{repair}};
+  };
+  MOLT_TRY(const auto manifest_digest, stated(std::string{manifest_file_name}));
+  MOLT_TRY(made.release, read_manifest(folder, manifest_digest));
+  made.plugins = plugin_files(folder, made.release);
+  for (std::size_t i = 0; i < made.plugins.size(); ++i) {
+    MOLT_TRY(made.plugins[i].sha256, stated(made.release.plugins[i].file));
+  }
+  return made;
+}
+
+result<void> verify_contents(const fs::path& folder, std::string_view digest) {
+  const auto listed = read_contents(folder, digest);
+  if (!listed) return error{reason::corrupt, listed.error().message(), std::string{repair}};
   MOLT_TRY(const auto found, list_contents(folder));
   auto expected = listed->begin();
   const auto wrong = [&](const std::string& path, std::string_view what) {
-    return error{reason::corrupt, (folder / path).string() + ": " + std::string{what}, repair};
+    return error{reason::corrupt, (folder / path).string() + ": " + std::string{what}, std::string{repair}};
   };
   for (const auto& file : found) {
     if (expected == listed->end() || file.path < expected->path)

@@ -1,6 +1,7 @@
 #include "releases/manifest.hpp"
 
 #include "base/durable_file.hpp"
+#include "loader/sha256.hpp"
 #include "releases/manifest_table.hpp"
 
 #include <arpa/inet.h>
@@ -555,7 +556,7 @@ result<manifest> parse_manifest(std::string_view text, std::string_view shown_as
   return manifest_reader{root, shown_as}.read();
 }
 
-result<manifest> read_manifest(const std::filesystem::path& folder) {
+result<manifest> read_manifest(const std::filesystem::path& folder, std::string_view sha256) {
   const auto file = folder / manifest_file_name;
   auto text = read_file(file, manifest_bytes_max);
   if (!text) {
@@ -563,6 +564,13 @@ result<manifest> read_manifest(const std::filesystem::path& folder) {
       return error{reason::not_found, folder.string() + ": no release.toml in it",
                    "a release folder holds release.toml and the plugins it names"};
     return std::move(text).error();
+  }
+  if (!sha256.empty()) {
+    loader::sha256 found;
+    found.add(*text);
+    if (found.hex() != sha256)
+      return error{reason::corrupt, file.string() + ": has changed since it was installed",
+                   "install the package that it came from again: that repairs it"};
   }
   MOLT_TRY(auto read, parse_manifest(*text, file.string()));
   for (const auto& plugin : read.plugins) {

@@ -188,8 +188,9 @@ struct manifest {
 result<manifest> parse_manifest(std::string_view text, std::string_view shown_as = manifest_file_name);
 
 /// Reads `folder`/release.toml and checks that every file it names is there, a regular file reached without a link.
-/// Errors: as above; not_found (no manifest, or a file it names), io.
-result<manifest> read_manifest(const std::filesystem::path& folder);
+/// `sha256`: what the file's must be, in hex; empty: any. Errors: as above; not_found (no manifest, or a file it
+/// names), corrupt (another SHA-256), io.
+result<manifest> read_manifest(const std::filesystem::path& folder, std::string_view sha256 = {});
 
 /// A name as plugins, servers, listeners and releases may have it: letters, digits and ". _ -", not beginning with "."
 /// or "-".

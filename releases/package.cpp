@@ -122,8 +122,7 @@ result<void> has_manifest(const std::vector<content_entry>& list) {
 
 result<manifest> pack(const fs::path& folder, const fs::path& file) {
   MOLT_TRY(auto read, read_manifest(folder));
-  MOLT_TRY(const auto files, plugin_files(folder, read, false));
-  MOLT_CHECK(check_plugins(folder, read, files));
+  MOLT_CHECK(check_plugins(folder, read, plugin_files(folder, read)));
   MOLT_CHECK(check_outside(file, folder));
   MOLT_TRY(const auto list, list_contents(folder));
   fs::path temporary = file;
@@ -214,11 +213,6 @@ result<release_offer> look_at(const fs::path& package_or_folder) {
   MOLT_TRY(auto release, read_manifest(package_or_folder));
   MOLT_TRY(const auto list, list_contents(package_or_folder));
   return release_offer{std::move(release), digest_of(print_contents(list))};
-}
-
-std::string contents_digest(const fs::path& folder) {
-  const auto text = read_file(folder / contents_file_name, contents_bytes_max);
-  return text ? digest_of(*text) : std::string{};
 }
 
 result<manifest> copy_release(const fs::path& from, const fs::path& folder, file_system& system) {

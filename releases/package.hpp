@@ -51,9 +51,10 @@ struct content_entry {
 [[nodiscard]] std::string print_contents(const std::vector<content_entry>&);
 result<std::vector<content_entry>> parse_contents(std::string_view text);
 
-/// The list of an installed release. Errors: not_found (none: the folder was never installed), corrupt, out_of_bounds,
-/// io.
-result<std::vector<content_entry>> read_contents(const std::filesystem::path& folder);
+/// The list of an installed release. `digest`: the SHA-256 that it must have, as the store has written it down; empty:
+/// any. Errors: not_found (no list, and none is stated: the folder was never installed), corrupt (also another list
+/// than the one stated), out_of_bounds, io.
+result<std::vector<content_entry>> read_contents(const std::filesystem::path& folder, std::string_view digest = {});
 
 /// Walks a folder and hashes its files; a molt-contents in it is left out. Errors: refused (a link, device or other
 /// special file, a name that could not be unpacked), out_of_bounds, io.
@@ -87,14 +88,23 @@ result<release_offer> look_at(const std::filesystem::path& package_or_folder);
 result<manifest> copy_release(const std::filesystem::path& from, const std::filesystem::path& folder,
                               file_system& = file_system::real());
 
-/// Compares an unpacked release with its molt-contents. Error: corrupt, naming the file that changed, is missing or is
-/// extra.
-result<void> verify_contents(const std::filesystem::path& folder);
+/// Compares an unpacked release with its molt-contents, and that with `digest`, as read_contents does. Error: corrupt,
+/// naming the file that changed, is missing or is extra.
+result<void> verify_contents(const std::filesystem::path& folder, std::string_view digest = {});
 
-/// The plugins' files in the manifest's order. `installed`: with the SHA-256 that the folder's molt-contents states; in
-/// a folder without one, that is none. Errors: corrupt (a list that lacks one), those of read_contents but not_found.
-result<std::vector<loader::plugin_file>> plugin_files(const std::filesystem::path& folder, const manifest&,
-                                                      bool installed);
+/// The plugins' files in the manifest's order, whatever is in them.
+[[nodiscard]] std::vector<loader::plugin_file> plugin_files(const std::filesystem::path& folder, const manifest&);
+
+/// What is loaded of a release.
+struct installed_files {
+  manifest release;
+  std::vector<loader::plugin_file> plugins;  ///< in the manifest's order, with the SHA-256 that each must have
+};
+/// The manifest is the one that the folder's molt-contents states, and the plugins will be when they are opened; the
+/// list itself is the one of `digest`, as for read_contents. A folder without a list, where none is stated, is taken as
+/// it is. Errors: corrupt (naming the file that has changed, or that the list lacks); those of read_contents and
+/// read_manifest.
+result<installed_files> read_installed(const std::filesystem::path& folder, std::string_view digest = {});
 
 /// Inspects every plugin file of a release, once, without running its code: it can be loaded and replaced, its name and
 /// version are the manifest's, and every server and connection type the manifest names is in one of them, of the right

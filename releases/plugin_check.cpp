@@ -78,23 +78,9 @@ result<void> check_version(const plugin_description& plugin, const std::filesyst
 
 }  // namespace
 
-result<std::vector<loader::plugin_file>> plugin_files(const std::filesystem::path& folder, const manifest& release,
-                                                      bool installed) {
+std::vector<loader::plugin_file> plugin_files(const std::filesystem::path& folder, const manifest& release) {
   std::vector<loader::plugin_file> files;
   for (const auto& plugin : release.plugins) files.emplace_back(folder / plugin.file);
-  if (!installed) return files;
-  const auto listed = read_contents(folder);
-  if (!listed && listed.error().why() == reason::not_found) return files;
-  if (!listed) return listed.error();
-  for (std::size_t i = 0; i < files.size(); ++i) {
-    const auto found = std::find_if(listed->begin(), listed->end(),
-                                    [&](const content_entry& each) { return each.path == release.plugins[i].file; });
-    if (found == listed->end())
-      return error{reason::corrupt,
-                   files[i].path.string() + ": not in the release's " + std::string{contents_file_name},
-                   "install the package that it came from again: that repairs it"};
-    files[i].sha256 = found->sha256;
-  }
   return files;
 }
 

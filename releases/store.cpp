@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <functional>
+#include <mutex>
 #include <utility>
 
 namespace molt::releases {
@@ -118,6 +119,7 @@ class store::implementation {
       put_back();
       return written;
     }
+    const std::lock_guard lock{replacing_};
     state_ = std::move(next);
     return ok();
   }
@@ -166,8 +168,8 @@ class store::implementation {
     const bool is_folder = fs::is_directory(source, failed);
     MOLT_TRY(auto release, is_folder ? copy_release(source, staged, system_) : unpack(source, staged, system_));
     const auto check = [&]() -> result<void> {
-      MOLT_TRY(const auto files, plugin_files(staged, release, true));
-      MOLT_TRY(const auto plugins, check_plugins(staged, release, files));
+      MOLT_TRY(const auto files, read_installed(staged));
+      MOLT_TRY(const auto plugins, check_plugins(staged, release, files.plugins));
       MOLT_CHECK(require_this_machine(release, plugins));
       return check_versions(plugins, release, releases_folder());
     };
@@ -175,12 +177,18 @@ class store::implementation {
     return staged_release{std::move(release), staged, source, contents_digest(staged)};
   }
 
-  /// Looks at the disk alone, so that it may run beside everything else; admit() knows better.
+  /// Early, as staging is long; admit() looks again.
   result<void> require_wanted(const release_offer& offer) const {
-    const auto folder = folder_of(offer.release.id());
+    const auto id = offer.release.id();
+    std::string contents;
+    {
+      const std::lock_guard lock{replacing_};
+      if (const auto* const known = state_.find(id); known != nullptr) contents = known->contents;
+    }
+    const auto folder = folder_of(id);
     std::error_code failed;
-    if (!fs::exists(folder, failed) || !verify_contents(folder)) return ok();
-    return already_installed(offer.release.id(), contents_digest(folder) == offer.contents);
+    if (!fs::exists(folder, failed) || !verify_contents(folder, contents)) return ok();
+    return already_installed(id, contents_digest(folder) == offer.contents);
   }
 
   result<installed_release> admit_by(const staged_release& staged) {
@@ -241,6 +249,7 @@ class store::implementation {
   file_system& system_;
   unique_fd lock_;
   store_state state_;
+  mutable std::mutex replacing_;  // held to replace state_, and to read it beside its one user: stage()
   bool broken_ = false;
 };
 
@@ -268,6 +277,10 @@ bool store::in_probation() const noexcept {
   return std::any_of(all.begin(), all.end(), [](const auto& r) { return r.status == release_status::current; });
 }
 fs::path store::folder_of(std::string_view id) const { return implementation_->folder_of(id); }
+std::string store::contents_of(std::string_view id) const {
+  const auto* const record = implementation_->state().find(id);
+  return record == nullptr ? std::string{} : record->contents;
+}
 result<release_record> store::rollback_target() const { return implementation_->state().rollback_target(); }
 std::string store::boot_release() const { return permanent(); }
 

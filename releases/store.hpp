@@ -124,6 +124,9 @@ class store {
   /// there is.
   result<release_record> find(std::string_view id_or_version) const;
   [[nodiscard]] std::filesystem::path folder_of(std::string_view id) const;
+  /// SHA-256 that its molt-contents had when it was installed: for verify_contents, and for a node that loads it.
+  /// Empty: no such release, or installed before this was written down.
+  [[nodiscard]] std::string contents_of(std::string_view id) const;
   /// The release to go back to: the running one's parent. Errors: refused (there is none, it was removed, or a
   /// transition runs).
   result<release_record> rollback_target() const;

@@ -58,6 +58,7 @@ class examples_first : public CLI::Formatter {
 
 struct settings {
   std::string release_folder;
+  std::string contents;
   std::string runtime_folder;
   std::string listen_fds;
   std::string crash_folder;
@@ -171,6 +172,7 @@ int serve(const settings& asked) {
   if (!sockets) return fail(sockets.error());
 
   molt::node::box_options options;
+  options.contents = asked.contents;
   options.open_listeners = asked.listen_fds.empty();
   options.listeners = std::move(*sockets);
   options.data_plane.io_threads = asked.io_threads;
@@ -215,6 +217,8 @@ int main(int count, char** words) {
   app.formatter(std::make_shared<examples_first>());
   app.set_version_flag("--version", "molt-node " MOLT_VERSION);
   app.add_option("--release-dir", asked.release_folder, "The release's folder, with release.toml")->required();
+  app.add_option("--contents", asked.contents,
+                 "SHA-256 that the release's molt-contents must have, in hex; without it that file is believed");
   app.add_option("--runtime", asked.runtime_folder, "Where node.sock and node-fds.sock go; must exist")->required();
   app.add_option("--listen-fds", asked.listen_fds,
                  "Listening sockets inherited: name=fd,...; without it the release's addresses are bound here");

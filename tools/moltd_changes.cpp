@@ -210,9 +210,10 @@ http_response daemon::post_plan(json::object body) {
   // The node knows nothing of probation; it is asked all the same, so that the next step can be looked at before the commit.
   const std::string against =
       !back && store_.in_probation() ? store_.running() + " is in probation: molt commit or molt rollback first" : "";
-  const auto folder = store_.folder_of(target->id);
+  const auto place = place_of(held, target->id);
   held.unlock();
-  body["release_dir"] = folder.string();
+  if (auto whole = verify(place); !whole) return refused(whole.error());  // as the change would
+  name_release(body, place);
   if (back) body["rollback"] = true;
   auto planned = ask_node("POST", "/v1/plan", json::serialize(body), plan_timeout);
   if (!planned) return refused(planned.error());
@@ -286,9 +287,9 @@ http_response daemon::run_change(change& wanted) {
   // Before anything is journalled. What the store would refuse is not rehearsed.
   if (wanted.rehearse && wanted.kind == transition_kind::upgrade && state_ == node_state::running &&
       !store_.in_probation() && wanted.to != store_.running()) {
-    const auto folder = store_.folder_of(wanted.to);
+    const auto place = place_of(held, wanted.to);
     held.unlock();
-    auto not_passed = rehearse_first(wanted, folder);
+    auto not_passed = rehearse_first(wanted, place);
     held.lock();
     if (state_ == node_state::stopping)
       return refused(moltd_stops());  // which ended the rehearsal: the release may be fine
@@ -301,10 +302,10 @@ http_response daemon::run_change(change& wanted) {
   if (auto begun = store_.begin_transition(wanted.kind, wanted.to); !begun) return refused(begun.error());
   wanted.from = store_.in_flight()->from;
   const bool cold = state_ == node_state::down;
-  const auto folder = store_.folder_of(wanted.to);
+  const auto place = place_of(held, wanted.to);
   held.unlock();
   spdlog::info("{} to {} begins", releases::to_string(wanted.kind), wanted.to);
-  if (auto whole = releases::verify_contents(folder); !whole) {
+  if (auto whole = verify(place); !whole) {
     held.lock();
     (void)end_transition(held, transition_outcome::refused, whole.error().text());
     return refused(whole.error());
@@ -336,9 +337,9 @@ http_response daemon::change_cold(change& wanted) {
 /// moltd gave up on the node, and an operator wants the same release again. Nothing to journal: no other one could start.
 http_response daemon::start_again(lock& held, const change& wanted) {
   const auto begun = clock::now();
-  const auto folder = store_.folder_of(wanted.to);
+  const auto place = place_of(held, wanted.to);
   held.unlock();
-  if (auto whole = releases::verify_contents(folder); !whole) return refused(whole.error());
+  if (auto whole = verify(place); !whole) return refused(whole.error());
   held.lock();
   if (state_ == node_state::stopping) return refused(moltd_stops());
   spdlog::info("{} is started again", wanted.to);
@@ -368,12 +369,12 @@ http_response daemon::change_live(change& wanted) {
     const auto before = listeners_.find(name);
     if (before == listeners_.end() || before->second.address != listener.address) added.emplace_back(name, listener.fd.get());
   }
-  const auto folder = store_.folder_of(wanted.to);
+  const auto place = place_of(held, wanted.to);
   held.unlock();
   if (!added.empty())
     if (auto given = node::put_fds(node_fd_socket_, added, fds_timeout); !given) return stop(given.error());
   // Also for a rollback: a node that was restarted, or told to commit, must load the parent anew.
-  wanted.body["release_dir"] = folder.string();
+  name_release(wanted.body, place);
   const char* target = wanted.kind == transition_kind::rollback ? "/v1/rollback" : "/v1/upgrade";
   held.lock();
   if (!store_.in_flight()) {  // the node ended, and the loop has ended the transition with it

@@ -125,8 +125,11 @@ result<void> daemon::decide_what_to_run() {
 
 result<void> daemon::check_boot_release() {
   const auto release = store_.boot_release();
-  if (auto whole = releases::verify_contents(store_.folder_of(release)); !whole) {
-    const lock held{mutex_};
+  lock held{mutex_};
+  const auto place = place_of(held, release);
+  held.unlock();
+  if (auto whole = verify(place); !whole) {
+    held.lock();
     note_attention(held, release + " is not started: " + whole.error().text());
     return ok();
   }
@@ -193,10 +196,11 @@ void daemon::resolve_adopted() {
     spdlog::warn("the node's listening sockets stay its own: {}", sockets.error().text());
     return;
   }
-  const auto release = releases::read_manifest(store_.folder_of(found->release));
-  if (!release) return;
+  const auto place = place_of(held, found->release);
+  const auto installed = releases::read_installed(place.folder, place.contents);
+  if (!installed) return;
   for (auto& socket : *sockets)
-    for (const auto& listener : release->listeners)
+    for (const auto& listener : installed->release.listeners)
       if (listener.name == socket.name) listeners_[socket.name] = {listener.address, unique_fd{socket.fd.release()}};
 }
 
@@ -288,8 +292,9 @@ void daemon::spawn_node() {
 result<void> daemon::try_spawn(const lock& held, const std::string& release) {
   MOLT_TRY(auto wanted, listeners_for(held, release));
   listeners_ = std::move(wanted);
-  node_process::command command{options_.node_program, store_.folder_of(release), options_.runtime_folder, {},
-                                options_.node_arguments};
+  const auto place = place_of(held, release);
+  node_process::command command{options_.node_program,   place.folder, place.contents,
+                                options_.runtime_folder, {},           options_.node_arguments};
   command.more.insert(command.more.begin(), {"--crash-dir", crashes_.path().string()});
   for (const auto& [name, listener] : listeners_) command.listen_fds.emplace_back(name, listener.fd.get());
   MOLT_TRY(auto process, node_process::spawn(command));
@@ -386,17 +391,33 @@ void daemon::note_attention(const lock& held, const std::string& text) {
   (void)write_down(held, '"' + text + '"', [this, text] { return store_.set_attention(text); });
 }
 
+daemon::release_place daemon::place_of(const lock& /*held*/, const std::string& release) const {
+  return {store_.folder_of(release), store_.contents_of(release)};
+}
+
+/// Hashes all files: not under the lock.
+result<void> daemon::verify(const release_place& place) {
+  return releases::verify_contents(place.folder, place.contents);
+}
+
+/// The node looks again: at the very bytes that it loads.
+void daemon::name_release(json::object& body, const release_place& place) {
+  body["release_dir"] = place.folder.string();
+  if (!place.contents.empty()) body["contents"] = place.contents;
+}
+
 void daemon::wake() const noexcept { (void)::eventfd_write(wake_.get(), 1); }
 
 /// The sockets of a release: those that are held already and fit, as copies, and new ones for the rest.
-result<daemon::listeners> daemon::listeners_for(const lock& /*held*/, const std::string& release) const {
-  MOLT_TRY(const auto manifest, releases::read_manifest(store_.folder_of(release)));
+result<daemon::listeners> daemon::listeners_for(const lock& held, const std::string& release) const {
+  const auto place = place_of(held, release);
+  MOLT_TRY(const auto installed, releases::read_installed(place.folder, place.contents));
   listeners made;
-  for (const auto& entry : manifest.listeners) {
-    const auto held = listeners_.find(entry.name);
+  for (const auto& entry : installed.release.listeners) {
+    const auto known = listeners_.find(entry.name);
     unique_fd fd;
-    if (held != listeners_.end() && held->second.address == entry.address) {
-      fd = unique_fd{::fcntl(held->second.fd.get(), F_DUPFD_CLOEXEC, 0)};
+    if (known != listeners_.end() && known->second.address == entry.address) {
+      fd = unique_fd{::fcntl(known->second.fd.get(), F_DUPFD_CLOEXEC, 0)};
       if (!fd) return error{reason::io, "listener " + entry.name + ": no descriptor left"};
     } else {
       MOLT_TRY(auto opened, node::listen_tcp(entry.name, entry.address));

@@ -95,6 +95,12 @@ class daemon {
     boost::json::object rehearsal;  ///< the one that passed
   };
 
+  /// Where an installed release lies, and what must lie there.
+  struct release_place {
+    std::filesystem::path folder;
+    std::string contents;  ///< SHA-256 of its molt-contents; empty: the store does not know it
+  };
+
   daemon(options, releases::store);
 
   // moltd_daemon.cpp: starting, watching and ending the node. Those that take a lock say so by their argument.
@@ -134,6 +140,9 @@ class daemon {
   result<node::http_response> ask_node(std::string_view method, std::string_view target, std::string_view body,
                                        milliseconds timeout, const std::function<bool()>& given_up = {}) const;
   result<listeners> listeners_for(const lock&, const std::string& release) const;
+  [[nodiscard]] release_place place_of(const lock&, const std::string& release) const;
+  static result<void> verify(const release_place&);
+  static void name_release(boost::json::object& body, const release_place&);
 
   // moltd_cancel.cpp: a rollback in the middle of an upgrade.
   std::optional<node::http_response> cancel_upgrade_under_way();
@@ -156,8 +165,8 @@ class daemon {
 
   // moltd_rehearsal.cpp: an upgrade in a copy of the node, for its own sake and before each upgrade.
   node::http_response post_rehearse(boost::json::object, const std::function<bool()>& client_gone);
-  std::optional<node::http_response> rehearse_first(change&, const std::filesystem::path& folder);
-  result<node::http_response> ask_for_rehearsal(boost::json::object body, const std::filesystem::path& folder,
+  std::optional<node::http_response> rehearse_first(change&, const release_place&);
+  result<node::http_response> ask_for_rehearsal(boost::json::object body, const release_place&,
                                                 const std::function<bool()>& given_up) const;
 
   // moltd_api.cpp: what the control socket asks.

@@ -81,6 +81,7 @@ class node_environment {
 result<node_process> node_process::spawn(const command& wanted) {
   std::vector<std::string> words{wanted.program.string(), "--release-dir", wanted.release_folder.string(), "--runtime",
                                  wanted.runtime_folder.string()};
+  if (!wanted.contents.empty()) words.insert(words.end(), {"--contents", wanted.contents});
   if (!wanted.listen_fds.empty()) {
     words.emplace_back("--listen-fds");
     words.push_back(print(wanted.listen_fds));

@@ -19,6 +19,7 @@ class node_process {
   struct command {
     std::filesystem::path program;
     std::filesystem::path release_folder;
+    std::string contents;  ///< SHA-256 of its molt-contents; empty: not known
     std::filesystem::path runtime_folder;
     std::vector<std::pair<std::string, int>> listen_fds;  ///< inherited by the node under the same numbers
     std::vector<std::string> more;                        ///< further arguments

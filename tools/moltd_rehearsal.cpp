@@ -54,10 +54,10 @@ json::object refused_report(const std::string& from, const std::string& to, json
 
 }  // namespace
 
-result<http_response> daemon::ask_for_rehearsal(json::object body, const std::filesystem::path& folder,
+result<http_response> daemon::ask_for_rehearsal(json::object body, const release_place& place,
                                                 const std::function<bool()>& given_up) const {
-  MOLT_CHECK(releases::verify_contents(folder));  // its code is about to be run
-  body["release_dir"] = folder.string();
+  MOLT_CHECK(verify(place));  // its code is about to be run
+  name_release(body, place);
   return ask_node("POST", "/v1/rehearse", json::serialize(body), rehearsal_timeout, given_up);
 }
 
@@ -73,16 +73,16 @@ http_response daemon::post_rehearse(json::object body, const std::function<bool(
   if (state_ == node_state::down)
     return refused({reason::unreachable, "no node is running", "molt status says why; molt upgrade RELEASE starts one"});
   if (target->id == store_.running()) return refused({reason::refused, target->id + " runs already"});
-  const auto folder = store_.folder_of(target->id);
+  const auto place = place_of(held, target->id);
   held.unlock();
-  const auto answered = ask_for_rehearsal(std::move(body), folder, client_gone);
+  const auto answered = ask_for_rehearsal(std::move(body), place, client_gone);
   return answered ? *answered : refused(answered.error());
 }
 
 /// What to answer instead of upgrading; nothing: it passed.
-std::optional<http_response> daemon::rehearse_first(change& wanted, const std::filesystem::path& folder) {
+std::optional<http_response> daemon::rehearse_first(change& wanted, const release_place& place) {
   spdlog::info("rehearsing the upgrade to {}", wanted.to);
-  const auto answered = ask_for_rehearsal(wanted.body, folder, {});
+  const auto answered = ask_for_rehearsal(wanted.body, place, {});
   if (!answered) return refused(answered.error());
   if (node::error_of(*answered)) return *answered;
   auto report = node::parse_json(answered->body);

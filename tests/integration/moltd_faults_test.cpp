@@ -2,6 +2,7 @@
 #include "base/unique_fd.hpp"
 #include "node/request_lanes.hpp"
 #include "node/unix_socket.hpp"
+#include "releases/package.hpp"
 #include "tests/integration/moltd_harness.hpp"
 
 #include <gmock/gmock.h>
@@ -387,6 +388,45 @@ TEST_F(moltd_faults, says_how_to_repair_the_release_that_it_could_not_start) {
   EXPECT_EQ(box.molt("upgrade box-1.0.0").status, 0);
   reach("box-1.0.0 permanent box-1.0.0 probation false");
   EXPECT_EQ(box.ask("GET", "/v1/status").text({"attention"}), "null");
+}
+
+/// Changes a file of an installed release, and the list of its files with it.
+void forge(const fs::path& release, const fs::path& file) {
+  damage(release / file);
+  const auto list = releases::list_contents(release);
+  ASSERT_TRUE(list);
+  for (const auto& each : {release, release / releases::contents_file_name})
+    fs::permissions(each, fs::perms::owner_all);
+  std::ofstream{release / releases::contents_file_name} << releases::print_contents(*list);
+  ASSERT_TRUE(releases::verify_contents(release)) << "by itself it is sound";
+}
+
+TEST_F(moltd_faults, a_release_that_was_changed_together_with_its_list_is_never_run) {
+  constexpr const char* told = "molt-contents: has changed since it was installed";
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  EXPECT_EQ(box.call("add", {{"by", 3}}), "3");
+  forge(box.folder / "store/releases/box-2.0.0", "plugins/counter.so");
+  for (const char* const words : {"plan 2.0.0", "rehearse 2.0.0", "upgrade 2.0.0", "upgrade --no-rehearsal 2.0.0"}) {
+    const auto refused = box.molt(words);
+    EXPECT_EQ(refused.status, 1) << words;
+    EXPECT_THAT(refused.err, HasSubstr(told)) << words;
+    EXPECT_THAT(refused.err, HasSubstr("install the package that it came from again")) << words;
+  }
+  EXPECT_EQ(box.call("get"), "3");
+  const auto repaired = box.molt("install --json " + box.release("2.0.0").string());
+  EXPECT_EQ(repaired.status, 0) << repaired.err;
+  EXPECT_THAT(repaired.out, HasSubstr("\"repaired\":true"));
+  EXPECT_EQ(box.molt("upgrade 2.0.0").status, 0);
+  EXPECT_EQ(box.molt("rollback").status, 0);
+  // The one that runs, and would be started again.
+  forge(box.folder / "store/releases/box-1.0.0", "release.toml");
+  ::kill(box.node_pid(), SIGKILL);
+  ASSERT_TRUE(
+      eventually([&] { return box.ask("GET", "/v1/status").text({"attention"}).find(told) != std::string::npos; }));
+  EXPECT_EQ(box.molt("install " + box.release("1.0.0").string()).status, 0);
+  EXPECT_EQ(box.molt("upgrade box-1.0.0").status, 0);
+  reach("box-1.0.0 permanent box-1.0.0 probation false");
 }
 
 // ---- Hooks

@@ -361,11 +361,64 @@ TEST_F(change_test, refuses_a_release_whose_list_lacks_a_plugin_or_cannot_be_rea
   start();
   client user{port()};
   const auto folder = folder_of(version_2());
-  std::ofstream{folder / releases::contents_file_name} << releases::print_contents({});
+  auto list = *releases::list_contents(folder);
+  std::erase_if(list, [](const auto& each) { return each.path != releases::manifest_file_name; });
+  std::ofstream{folder / releases::contents_file_name} << releases::print_contents(list);
   EXPECT_THAT(box_->upgrade(folder, {}).error().message(), HasSubstr("line.so: not in the release's molt-contents"));
+  std::ofstream{folder / releases::contents_file_name} << releases::print_contents({});
+  EXPECT_THAT(box_->upgrade(folder, {}).error().message(),
+              HasSubstr("release.toml: not in the release's molt-contents"));
   std::ofstream{folder / releases::contents_file_name} << "molt-contents 1\nhalf a li";
   EXPECT_EQ(box_->upgrade(folder, {}).error().why(), reason::corrupt);
   expect_on_1(user);
+}
+
+TEST_F(change_test, refuses_a_manifest_that_is_not_the_one_that_was_installed) {
+  start();
+  client user{port()};
+  const auto folder = folder_of(version_2());
+  std::ofstream{folder / releases::contents_file_name} << releases::print_contents(*releases::list_contents(folder));
+  std::ofstream{folder / "release.toml", std::ios::app} << "# another\n";
+  for (const auto& refused : {box_->upgrade(folder, {}).error(), box_->plan_upgrade(folder, {}, nullptr).error()}) {
+    EXPECT_EQ(refused.why(), reason::corrupt);
+    EXPECT_THAT(refused.text(), HasSubstr("release.toml: has changed since it was installed"));
+    EXPECT_THAT(refused.hint(), HasSubstr("install the package"));
+  }
+  expect_on_1(user);
+}
+
+TEST_F(change_test, refuses_a_release_whose_list_is_not_the_one_that_is_asked_for) {
+  start();
+  client user{port()};
+  const auto folder = folder_of(version_2());
+  const auto list = [&] {
+    std::ofstream{folder / releases::contents_file_name} << releases::print_contents(*releases::list_contents(folder));
+  };
+  list();
+  change_request wanted;
+  wanted.contents = releases::contents_digest(folder);
+  // Files and list together.
+  std::ofstream{folder / "plugins/line.so", std::ios::app | std::ios::binary} << '\n';
+  list();
+  ASSERT_FALSE(box_->plan_upgrade(folder, {}, nullptr)->refused()) << "nobody has said which list it must be";
+  box_options options;
+  options.contents = wanted.contents;
+  options.open_listeners = false;
+  for (const auto& refused :
+       {box_->upgrade(folder, wanted).error(), box_->plan_upgrade(folder, wanted, nullptr).error(),
+        box_->rehearse(folder, wanted).error(), box::start(folder, std::move(options)).error()}) {
+    EXPECT_EQ(refused.why(), reason::corrupt);
+    EXPECT_THAT(refused.text(), HasSubstr("molt-contents: has changed since it was installed"));
+    EXPECT_THAT(refused.text(), HasSubstr(wanted.contents));
+    EXPECT_THAT(refused.hint(), HasSubstr("install the package"));
+  }
+  std::filesystem::remove(folder / releases::contents_file_name);
+  EXPECT_THAT(box_->upgrade(folder, wanted).error().text(), HasSubstr("molt-contents: is missing"));
+  expect_on_1(user);
+  std::filesystem::copy_file(version_2().plugin, folder / "plugins/line.so",
+                             std::filesystem::copy_options::overwrite_existing);
+  list();
+  ASSERT_EQ(box_->upgrade(folder, wanted)->result, phase::done);
 }
 
 TEST_F(change_test, commits_and_forgets_the_parent) {

@@ -28,7 +28,7 @@ class plugin_check : public testing::Test {
   std::string refusal() {
     const auto read = read_manifest(release);
     EXPECT_TRUE(read) << read.error().text();
-    const auto checked = check_plugins(release, *read, *plugin_files(release, *read, false));
+    const auto checked = check_plugins(release, *read, plugin_files(release, *read));
     return checked ? "" : checked.error().text();
   }
 

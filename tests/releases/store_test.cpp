@@ -144,6 +144,58 @@ TEST_F(store_test, a_damaged_release_is_repaired_by_installing_it_again_whatever
   }
 }
 
+/// Another file, and a list that fits it.
+void forge(const fs::path& release) {
+  for (const auto& each : {release, release / "share", release / "share/notes.txt", release / "molt-contents"})
+    fs::permissions(each, fs::perms::owner_all);
+  tests::write_file(release / "share/notes.txt", "other");
+  tests::write_file(release / "molt-contents", print_contents(*list_contents(release)));
+}
+
+TEST_F(store_test, knows_what_it_has_installed_though_files_and_list_were_changed_together) {
+  reach_probation();
+  const auto release = s().folder_of("echo-2.0.0");
+  const auto contents = s().contents_of("echo-2.0.0");
+  ASSERT_EQ(contents.size(), 64U);
+  ASSERT_OK(verify_contents(release, contents));
+  ASSERT_OK(read_installed(release, contents));
+  forge(release);
+  ASSERT_TRUE(verify_contents(release)) << "by itself it is sound";
+  reopen();
+  ASSERT_EQ(s().contents_of("echo-2.0.0"), contents);
+  for (const auto& refused : {verify_contents(release, contents).error(), read_installed(release, contents).error()}) {
+    EXPECT_EQ(refused.why(), reason::corrupt);
+    EXPECT_THAT(refused.message(), HasSubstr("echo-2.0.0/molt-contents: has changed since it was installed"));
+    EXPECT_THAT(refused.message(), HasSubstr(contents));
+    EXPECT_THAT(refused.hint(), HasSubstr("install the package that it came from again"));
+  }
+  const auto staged = s().stage(source("2.0.0"));
+  ASSERT_OK(staged);
+  const auto repaired = s().admit(*staged);
+  ASSERT_OK(repaired);
+  EXPECT_TRUE(repaired->repaired);
+  ASSERT_OK(verify_contents(release, contents));
+}
+
+TEST_F(store_test, believes_the_list_of_a_release_that_was_installed_before_it_wrote_that_down) {
+  ASSERT_OK(s().install(source("1.0.0")));
+  opened.reset();
+  const auto file = folder / "store/store.json";
+  std::ifstream from{file};
+  std::string text{std::istreambuf_iterator<char>{from}, {}};
+  const auto at = text.find(",\"contents\":\"");
+  ASSERT_NE(at, std::string::npos);
+  text.erase(at, text.find('}', at) - at);
+  tests::write_file(file, text);
+  reopen();
+  EXPECT_EQ(s().contents_of("echo-1.0.0"), "");
+  const auto release = s().folder_of("echo-1.0.0");
+  ASSERT_OK(verify_contents(release, s().contents_of("echo-1.0.0")));
+  ASSERT_OK(read_installed(release, s().contents_of("echo-1.0.0")));
+  EXPECT_EQ(s().install(source("1.0.0")).error().message(), "echo-1.0.0 is installed already, and undamaged");
+  EXPECT_EQ(s().contents_of("echo-9.9.9"), "");
+}
+
 TEST_F(store_test, repairs_nothing_with_other_contents_of_the_same_id) {
   ASSERT_OK(s().install(source("1.0.0")));
   fs::permissions(s().folder_of("echo-1.0.0") / "release.toml", fs::perms::owner_all);
