@@ -1,5 +1,7 @@
 #include "loader/elf_image.hpp"
 
+#include "loader/process_memory.hpp"
+
 #include <gelf.h>
 #include <libelf.h>
 
@@ -134,12 +136,23 @@ class elf_parser {
     if (!stack_stated) image_.executable_stack = true;  // the linker then assumes it
     if (loaded_.empty()) return corrupt("no segment to load");
     if (!dynamic_) return corrupt("no dynamic segment");
+    if (to_offset(dynamic_->address, dynamic_->size) != dynamic_->offset)
+      return corrupt("the dynamic segment is loaded from elsewhere than it says");
     return ok();
   }
 
   result<void> add_loaded(const GElf_Phdr& header) {
     if (header.p_filesz > header.p_memsz || header.p_vaddr > UINT64_MAX - header.p_memsz)
       return corrupt("a segment's size");
+    // What lies at an address must be told by one segment: the linker maps whole pages, the later over the earlier.
+    if (!loaded_.empty()) {
+      const std::uint64_t page = page_size();
+      const auto& before = loaded_.back();
+      const bool same_page = header.p_vaddr / page == (image_.end_address - 1) / page;
+      if (header.p_vaddr < image_.end_address ||
+          (same_page && header.p_vaddr - header.p_offset != before.address - before.offset))
+        return corrupt("segments are out of order, or overlap");
+    }
     if ((header.p_flags & (PF_W | PF_X)) == (PF_W | PF_X)) image_.writable_code = true;
     if (loaded_.empty()) image_.first_address = header.p_vaddr;
     image_.first_address = std::min(image_.first_address, header.p_vaddr);
@@ -216,6 +229,18 @@ class elf_parser {
         case DT_SYMTAB:
           symbols_address_ = entry.d_un.d_ptr;
           break;
+        case DT_RELA:
+          relocations_.address = entry.d_un.d_ptr;
+          break;
+        case DT_RELASZ:
+          relocations_.size = entry.d_un.d_val;
+          break;
+        case DT_JMPREL:
+          calls_.address = entry.d_un.d_ptr;
+          break;
+        case DT_PLTRELSZ:
+          calls_.size = entry.d_un.d_val;
+          break;
         case DT_HASH:
           hash_ = entry.d_un.d_ptr;
           break;
@@ -261,13 +286,36 @@ class elf_parser {
     return from.substr(0, end);
   }
 
-  // The dynamic segment does not state how many symbols there are; the hash tables do.
+  // The dynamic segment does not state how many symbols there are; the hash tables do. The linker looks into the newer
+  // one, so none that it would find there may be left out because the older one states fewer. Of a file that defines
+  // nothing neither counts what it needs of others, but its relocations use that.
   [[nodiscard]] std::optional<std::uint64_t> count_symbols() const {
-    if (hash_) {
-      const auto at = to_offset(*hash_, 8);
-      return at ? std::optional<std::uint64_t>{read<std::uint32_t>(*at + 4)} : std::nullopt;
+    if (!hash_ && !gnu_hash_) return std::nullopt;
+    const auto by_chains = hash_ ? count_by_chains() : std::optional<std::uint64_t>{0};
+    const auto by_gnu_hash = gnu_hash_ ? count_by_gnu_hash() : std::optional<std::uint64_t>{0};
+    const auto by_relocations = count_by_relocations();
+    if (!by_chains || !by_gnu_hash || !by_relocations) return std::nullopt;
+    return std::max({*by_chains, *by_gnu_hash, *by_relocations});
+  }
+
+  [[nodiscard]] std::optional<std::uint64_t> count_by_relocations() const {
+    std::uint64_t last = 0;
+    for (const auto& table : {relocations_, calls_}) {
+      if (table.size == 0) continue;
+      const auto start = to_offset(table.address, table.size);
+      if (!start) return std::nullopt;
+      for (std::uint64_t i = 0; i < table.size / sizeof(Elf64_Rela); ++i)
+        last = std::max<std::uint64_t>(last, ELF64_R_SYM(read<Elf64_Rela>(*start + i * sizeof(Elf64_Rela))->r_info));
     }
-    if (!gnu_hash_) return std::nullopt;
+    return last + 1;
+  }
+
+  [[nodiscard]] std::optional<std::uint64_t> count_by_chains() const {
+    const auto at = to_offset(*hash_, 8);
+    return at ? std::optional<std::uint64_t>{read<std::uint32_t>(*at + 4)} : std::nullopt;
+  }
+
+  [[nodiscard]] std::optional<std::uint64_t> count_by_gnu_hash() const {
     const auto at = to_offset(*gnu_hash_, 16);
     if (!at) return std::nullopt;
     const std::uint64_t bucket_count = *read<std::uint32_t>(*at);
@@ -288,7 +336,7 @@ class elf_parser {
 
   result<void> read_dynamic_symbols() {
     const auto count = count_symbols();
-    if (!count) return corrupt("the symbol hash table does not lie in the file");
+    if (!count) return corrupt("a table that counts symbols does not lie in the file");
     if (*count > bytes_.size() / sizeof(Elf64_Sym)) return corrupt("the number of dynamic symbols");
     const auto at = to_offset(symbols_address_, *count * sizeof(Elf64_Sym));
     if (!at) return corrupt("the dynamic symbols do not lie in the file");
@@ -359,6 +407,10 @@ class elf_parser {
   std::uint64_t strings_address_ = 0;
   std::uint64_t strings_size_ = 0;
   std::uint64_t symbols_address_ = 0;
+  struct {
+    std::uint64_t address = 0;
+    std::uint64_t size = 0;
+  } relocations_, calls_;
   std::optional<std::uint64_t> hash_;
   std::optional<std::uint64_t> gnu_hash_;
   std::string_view strings_;

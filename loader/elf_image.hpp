@@ -1,4 +1,6 @@
 // The ELF structure of a shared object held in memory, as the dynamic linker will see it: through its program headers.
+// A file of which the linker would load something else than what is seen here is `corrupt`: one whose segments hide
+// each other, or whose dynamic segment is loaded from elsewhere.
 //
 // Everything is bounded against the file before libelf sees it, because libelf itself has overflowed on hostile
 // headers. What does not lie in the file is `corrupt`; a file that is cut anywhere is found, since its section headers

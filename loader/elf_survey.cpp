@@ -24,8 +24,10 @@ constexpr std::array<std::uint32_t, 2> indirect_relocations{R_X86_64_IRELATIVE, 
 
 class surveyor {
  public:
-  explicit surveyor(std::span<const std::byte> bytes)
-      : bytes_{bytes}, text_{reinterpret_cast<const char*>(bytes.data()), bytes.size()} {}
+  surveyor(std::span<const std::byte> bytes, const elf_image& image)
+      : bytes_{bytes},
+        text_{reinterpret_cast<const char*>(bytes.data()), bytes.size()},
+        symbol_count_{image.symbols.size() + 1} {}
 
   elf_survey run() {
     header_ = at<Elf64_Ehdr>(0).value_or(Elf64_Ehdr{});
@@ -72,13 +74,6 @@ class surveyor {
     const auto found = dynamic_.find(which);
     return found == dynamic_.end() ? std::nullopt : std::optional{found->second};
   }
-  template <class T>
-  [[nodiscard]] std::optional<T> at_address(std::optional<std::uint64_t> address, std::uint64_t further = 0) const {
-    if (!address || *address > UINT64_MAX - further) return std::nullopt;
-    const auto offset = offset_of(*address + further);
-    return offset ? at<T>(*offset) : std::nullopt;
-  }
-
   void read_segments() {
     for (unsigned i = 0; i < header_.e_phnum; ++i) {
       const auto one = at<Elf64_Phdr>(header_.e_phoff + i * sizeof(Elf64_Phdr));
@@ -93,7 +88,7 @@ class surveyor {
     for (std::uint64_t i = 0; i < dynamic_segment_.p_filesz / sizeof(Elf64_Dyn); ++i) {
       const auto entry = at<Elf64_Dyn>(dynamic_segment_.p_offset + i * sizeof(Elf64_Dyn));
       if (!entry || entry->d_tag == DT_NULL) break;
-      dynamic_.emplace(entry->d_tag, entry->d_un.d_val);
+      dynamic_.insert_or_assign(entry->d_tag, entry->d_un.d_val);  // as the linker: the last one counts
     }
     if (const auto strings = tag(DT_STRTAB))
       if (const auto offset = offset_of(*strings)) strings_ = part(*offset, tag(DT_STRSZ).value_or(0));
@@ -142,35 +137,11 @@ class surveyor {
           [](const Elf64_Verneed& library) { return library.vn_next; });
   }
 
-  // How many there are, elf_image has checked: each has an entry in the file. Here the end of the table ends it.
-  [[nodiscard]] std::uint64_t count_symbols() const {
-    if (const auto chains = at_address<std::uint32_t>(tag(DT_HASH), 4)) return *chains;
-    const auto buckets = at_address<std::uint32_t>(tag(DT_GNU_HASH));
-    const auto first = at_address<std::uint32_t>(tag(DT_GNU_HASH), 4);
-    const auto filter = at_address<std::uint32_t>(tag(DT_GNU_HASH), 8);
-    if (!buckets || !first || !filter) return 0;
-    const auto table = offset_of(*tag(DT_GNU_HASH));
-    const std::uint64_t start = *table + 16 + std::uint64_t{*filter} * 8;
-    std::uint64_t last = 0;
-    for (std::uint64_t i = 0; i < *buckets; ++i) {
-      const auto bucket = at<std::uint32_t>(start + i * 4);
-      if (!bucket) return 0;
-      last = std::max(last, std::uint64_t{*bucket});
-    }
-    if (last < *first) return *first;
-    for (const std::uint64_t chains = start + std::uint64_t{*buckets} * 4;; ++last) {
-      const auto hash = at<std::uint32_t>(chains + (last - *first) * 4);
-      if (!hash) return 0;
-      if ((*hash & 1U) != 0) return last + 1;
-    }
-  }
-
   void read_symbols() {
     const auto table = tag(DT_SYMTAB) ? offset_of(*tag(DT_SYMTAB)) : std::nullopt;
     const auto versions = tag(DT_VERSYM) ? offset_of(*tag(DT_VERSYM)) : std::nullopt;
     if (!table) return;
-    const std::uint64_t count = std::min<std::uint64_t>(count_symbols(), bytes_.size() / sizeof(Elf64_Sym));
-    for (std::uint64_t i = 1; i < count; ++i) {
+    for (std::uint64_t i = 1; i < symbol_count_; ++i) {
       const auto symbol = at<Elf64_Sym>(*table + i * sizeof(Elf64_Sym));
       if (!symbol) return;
       const auto name = string_at(strings_, symbol->st_name);
@@ -283,6 +254,7 @@ class surveyor {
 
   std::span<const std::byte> bytes_;
   std::string_view text_;
+  std::uint64_t symbol_count_;  ///< of .dynsym, with the null symbol
   Elf64_Ehdr header_{};
   std::vector<Elf64_Phdr> loaded_;
   Elf64_Phdr dynamic_segment_{};
@@ -301,7 +273,9 @@ bool has_finding(const inspection& in, finding_kind kind) {
 
 }  // namespace
 
-elf_survey elf_survey::make(std::span<const std::byte> bytes) { return surveyor{bytes}.run(); }
+elf_survey elf_survey::make(std::span<const std::byte> bytes, const elf_image& image) {
+  return surveyor{bytes, image}.run();
+}
 
 void judge_survey(const elf_survey& survey, inspection& to) {
   if (survey.static_tls && !has_finding(to, finding_kind::static_tls))

@@ -39,8 +39,8 @@ struct elf_survey {
   std::vector<static_object> statics;
   std::vector<std::string_view> build_paths;  ///< source files by absolute path, in what is mapped
 
-  /// `bytes` are those that elf_image::parse accepted.
-  [[nodiscard]] static elf_survey make(std::span<const std::byte> bytes);
+  /// `bytes` are those that elf_image::parse made the image of.
+  [[nodiscard]] static elf_survey make(std::span<const std::byte> bytes, const elf_image&);
 };
 
 /// Adds what the survey tells to the findings and imports.

@@ -67,7 +67,7 @@ library_pointer read_library(const fs::path& path, const unique_fd& file, std::s
     made->names.push_back(std::string_view{made->text}.substr(made->text.size() - symbol.name.size()));
   }
   std::sort(made->names.begin(), made->names.end());
-  for (const auto version : elf_survey::make(bytes).versions) made->versions.emplace_back(version);
+  for (const auto version : elf_survey::make(bytes, *image).versions) made->versions.emplace_back(version);
   made->needed.assign(image->needed.begin(), image->needed.end());
   return made;
 }

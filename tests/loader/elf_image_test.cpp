@@ -115,6 +115,135 @@ TEST(elf_image, survives_random_damage) {
   }
 }
 
+// ---- Files that show an inspector something else than what the linker loads
+
+/// A table of a file, to be changed.
+template <class Entry>
+class table_of {
+ public:
+  table_of(std::vector<std::byte>& bytes, std::uint64_t offset, std::uint64_t size)
+      : bytes_{bytes}, offset_{offset}, count_{size / sizeof(Entry)} {}
+  [[nodiscard]] std::uint64_t size() const { return count_; }
+  [[nodiscard]] Entry get(std::uint64_t i) const {
+    Entry entry;
+    std::memcpy(&entry, bytes_.data() + offset_ + i * sizeof entry, sizeof entry);
+    return entry;
+  }
+  void set(std::uint64_t i, const Entry& entry) {
+    std::memcpy(bytes_.data() + offset_ + i * sizeof entry, &entry, sizeof entry);
+  }
+  [[nodiscard]] std::uint64_t offset_of(std::uint64_t i) const { return offset_ + i * sizeof(Entry); }
+
+ private:
+  std::vector<std::byte>& bytes_;
+  std::uint64_t offset_;
+  std::uint64_t count_;
+};
+
+table_of<Elf64_Phdr> segments_of(std::vector<std::byte>& bytes) {
+  const auto header = table_of<Elf64_Ehdr>{bytes, 0, sizeof(Elf64_Ehdr)}.get(0);
+  return {bytes, header.e_phoff, header.e_phnum * sizeof(Elf64_Phdr)};
+}
+
+std::uint64_t find_segment(const table_of<Elf64_Phdr>& segments, std::uint32_t type, std::uint64_t from = 0) {
+  while (from < segments.size() && segments.get(from).p_type != type) ++from;
+  EXPECT_LT(from, segments.size());
+  return from;
+}
+
+table_of<Elf64_Dyn> dynamic_of(std::vector<std::byte>& bytes) {
+  const auto segments = segments_of(bytes);
+  const auto dynamic = segments.get(find_segment(segments, PT_DYNAMIC));
+  return {bytes, dynamic.p_offset, dynamic.p_filesz};
+}
+
+std::uint64_t find_entry(const table_of<Elf64_Dyn>& dynamic, std::int64_t tag) {
+  std::uint64_t at = 0;
+  while (at < dynamic.size() && dynamic.get(at).d_tag != tag) ++at;
+  EXPECT_LT(at, dynamic.size()) << tag;
+  return at;
+}
+
+TEST(elf_image, counts_the_symbols_that_the_linker_finds_whatever_the_older_hash_table_states) {
+  auto bytes = testing::read_bytes(testing::hand_made("hand_both_hash_tables"));
+  const auto dynamic = dynamic_of(bytes);
+  // It lies in the first segment, which is loaded as it stands.
+  const auto chains = dynamic.get(find_entry(dynamic, DT_HASH)).d_un.d_ptr + 4;
+  const std::uint32_t fewer = 1;
+  std::memcpy(bytes.data() + chains, &fewer, sizeof fewer);
+  const auto seen = inspect_bytes("p.so", bytes);
+  ASSERT_TRUE(seen) << seen.error().text();
+  EXPECT_NE(testing::find(*seen, finding_kind::owns_threads), nullptr);
+  EXPECT_EQ(testing::find(*seen, finding_kind::missing_export), nullptr);
+}
+
+TEST(elf_image, knows_what_a_file_needs_that_defines_nothing) {
+  const auto seen = inspect_bytes("p.so", testing::read_bytes(testing::hand_made("hand_no_export")));
+  ASSERT_TRUE(seen) << seen.error().text();
+  EXPECT_FALSE(seen->imports.empty());
+}
+
+TEST(elf_image, refuses_relocations_of_symbols_that_are_not_there) {
+  for (const auto& [table, size] : {std::pair{DT_RELA, DT_RELASZ}, std::pair{DT_JMPREL, DT_PLTRELSZ}}) {
+    auto bytes = testing::read_bytes(testing::hand_made("hand_thread"));
+    const auto dynamic = dynamic_of(bytes);
+    table_of<Elf64_Rela> relocations{bytes, dynamic.get(find_entry(dynamic, table)).d_un.d_ptr,
+                                     dynamic.get(find_entry(dynamic, size)).d_un.d_val};
+    ASSERT_GT(relocations.size(), 0U);
+    const auto last = relocations.size() - 1;
+    auto changed = relocations.get(last);
+    changed.r_info = ELF64_R_INFO(10'000, ELF64_R_TYPE(changed.r_info));
+    relocations.set(last, changed);
+    expect_error(bytes, reason::corrupt, "dynamic symbols");
+    relocations.set(last, Elf64_Rela{changed.r_offset, 0, 0});
+    EXPECT_TRUE(inspect_bytes("p.so", bytes));
+  }
+}
+
+TEST(elf_image, believes_the_last_of_two_entries_as_the_linker_does) {
+  auto bytes = testing::read_bytes(testing::hand_made("hand_unresolved"));
+  auto dynamic = dynamic_of(bytes);
+  const auto real = find_entry(dynamic, DT_SYMTAB);
+  const auto earlier = find_entry(dynamic, DT_INIT);
+  ASSERT_LT(earlier, real);
+  dynamic.set(earlier, Elf64_Dyn{DT_SYMTAB, {1}});
+  const auto seen = inspect_bytes("p.so", bytes);
+  ASSERT_TRUE(seen) << seen.error().text();
+  EXPECT_TRUE(std::any_of(seen->imports.begin(), seen->imports.end(),
+                          [](const symbol_import& one) { return one.name == "nobody_has_this"; }));
+}
+
+TEST(elf_image, refuses_a_dynamic_segment_that_is_loaded_from_elsewhere) {
+  auto bytes = good_file();
+  auto segments = segments_of(bytes);
+  const auto at = find_segment(segments, PT_DYNAMIC);
+  auto dynamic = segments.get(at);
+  dynamic.p_offset -= sizeof(Elf64_Dyn);
+  segments.set(at, dynamic);
+  expect_error(bytes, reason::corrupt, "loaded from elsewhere");
+}
+
+TEST(elf_image, refuses_segments_of_which_one_hides_another) {
+  const auto changed = [](auto change) {
+    auto bytes = good_file();
+    auto segments = segments_of(bytes);
+    const auto one = find_segment(segments, PT_LOAD);
+    const auto two = find_segment(segments, PT_LOAD, one + 1);
+    auto first = segments.get(one);
+    auto second = segments.get(two);
+    change(first, second);
+    segments.set(one, first);
+    segments.set(two, second);
+    return bytes;
+  };
+  expect_error(changed([](auto& first, auto& second) { std::swap(first, second); }), reason::corrupt, "out of order");
+  expect_error(changed([](auto& first, auto& second) { second.p_vaddr = first.p_vaddr; }), reason::corrupt,
+               "out of order, or overlap");
+  // In the page in which the first ends: the linker maps that page from where the second says.
+  expect_error(changed([](auto& first, auto& second) { second.p_vaddr = first.p_vaddr + first.p_memsz; }),
+               reason::corrupt, "out of order, or overlap");
+}
+
 TEST(elf_image, reads_bytes_at_any_address) {
   const auto bytes = good_file();
   std::vector<std::byte> shifted(bytes.size() + 1);
