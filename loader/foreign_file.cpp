@@ -1,10 +1,12 @@
 #include "loader/foreign_file.hpp"
 
+#include "base/utf8.hpp"
 #include "loader/confined.hpp"
 #include "loader/elf_image.hpp"
 #include "loader/finding_rules.hpp"
 #include "loader/host_symbols.hpp"
 #include "loader/image_file.hpp"
+#include "loader/image_findings.hpp"
 #include "loader/note.hpp"
 
 #include <cxxabi.h>
@@ -86,6 +88,7 @@ bool decode(answer_reader& from, finding& to) {
   to.kind = static_cast<finding_kind>(kind);
   to.level = static_cast<severity>(level);
   for (auto* text : {&to.text, &to.hint, &to.subject, &to.name}) *text = from.text();
+  make_printable(to);  // whatever became of whoever says so
   return true;
 }
 
@@ -142,7 +145,7 @@ result<foreign_answer> ask(const plugin_file& wanted, bool list_exports) {
   const std::string hint = from.text();
   if (from.text() != whole_mark || from.bad() || !from.ended() || why > static_cast<std::uint64_t>(reason::unversioned))
     return garbled().with(path.string());
-  return error{static_cast<reason>(why), text, hint};
+  return error{static_cast<reason>(why), printable(text), printable(hint)};
 }
 
 /// A library that the plugin needs and that lies in its folder.
@@ -190,8 +193,8 @@ result<foreign_answer> decode_answer(std::string_view bytes) {
   foreign_answer answer;
   auto& seen = answer.seen;
   seen.size = from.number();
-  for (auto* text : {&seen.machine, &seen.build_id}) *text = from.text();
-  for (auto left = from.count(); left > 0 && !from.bad(); --left) seen.needed.push_back(from.text());
+  for (auto* text : {&seen.machine, &seen.build_id}) *text = printable(from.text());
+  for (auto left = from.count(); left > 0 && !from.bad(); --left) seen.needed.push_back(printable(from.text()));
   for (auto left = from.count(); left > 0 && !from.bad(); --left)
     if (!decode(from, seen.findings.emplace_back())) return garbled();
   for (auto left = from.count(); left > 0 && !from.bad(); --left) {

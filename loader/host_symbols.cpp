@@ -291,6 +291,7 @@ void add_finding(inspection& to, finding_kind kind, std::string text, std::strin
   const auto& rule = rule_of(kind);
   to.findings.push_back(
       {kind, rule.level, std::move(text), std::string{rule.fix}, std::string{subject}, std::string{name}});
+  make_printable(to.findings.back());
 }
 
 }  // namespace molt::loader

@@ -24,9 +24,12 @@ namespace {
 #define MFD_EXEC 0x0010U
 #endif
 
+constexpr const char* which_file = "give the path of a plugin built with molt_add_plugin";
+
 error system_error(const std::filesystem::path& path, const char* what, int code) {
-  const reason why = code == ENOENT ? reason::not_found : reason::io;
-  return error{why, path.string() + ": " + what + ": " + std::strerror(code)};
+  const bool absent = code == ENOENT || code == ENOTDIR;
+  const char* hint = absent ? which_file : code == EACCES ? "ask as a user who may read it" : "";
+  return error{absent ? reason::not_found : reason::io, path.string() + ": " + what + ": " + std::strerror(code), hint};
 }
 
 // The name is what /proc/self/maps, perf and a core file show.
@@ -94,13 +97,15 @@ result<image_file> image_file::open(const plugin_file& wanted) {
   if (!source) return system_error(path, "cannot open", errno);
   struct stat status {};
   if (::fstat(source.get(), &status) != 0) return system_error(path, "cannot look at", errno);
-  if (!S_ISREG(status.st_mode)) return error{reason::invalid_argument, path.string() + ": not a regular file"};
+  if (!S_ISREG(status.st_mode))
+    return error{reason::invalid_argument, path.string() + ": not a regular file", which_file};
   if (static_cast<std::size_t>(status.st_size) > image_size_max) return too_large(path);
 
   unique_fd copy{make_memory_file(path)};
   if (!copy) return system_error(path, "cannot make a memory file", errno);
   MOLT_TRY(const std::size_t size, copy_all(path, source.get(), copy.get()));
-  if (size == 0) return error{reason::invalid_argument, path.string() + ": the file is empty"};
+  if (size == 0)
+    return error{reason::invalid_argument, path.string() + ": the file is empty", "build or copy the file again"};
   if (::fcntl(copy.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0)
     return system_error(path, "cannot seal its copy", errno);
   void* view = ::mmap(place_for_view(size), size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, copy.get(), 0);

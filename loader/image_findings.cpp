@@ -1,5 +1,6 @@
 #include "loader/image_findings.hpp"
 
+#include "base/utf8.hpp"
 #include "loader/finding_rules.hpp"
 #include "loader/note.hpp"
 #include "plugin/abi.h"
@@ -284,6 +285,15 @@ class judge {
 bool is_host_library(std::string_view name) noexcept {
   return std::any_of(host_libraries.begin(), host_libraries.end(),
                      [&](std::string_view start) { return name.starts_with(start); });
+}
+
+void make_printable(finding& of) {
+  for (auto* const text : {&of.text, &of.hint, &of.subject, &of.name}) *text = printable(*text);
+}
+
+void make_printable(inspection& seen) {
+  for (auto& one : seen.findings) make_printable(one);
+  for (auto& library : seen.needed) library = printable(library);
 }
 
 inspection inspect_image(const std::filesystem::path& path, std::size_t file_size, const elf_image& image) {

@@ -38,6 +38,7 @@ result<inspection> inspect_bytes(const std::filesystem::path& name, std::span<co
   MOLT_TRY(const elf_image image, elf_image::parse(name, bytes));
   inspection seen = inspect_image(name, bytes.size(), image);
   judge_survey(elf_survey::make(bytes, image), seen);
+  make_printable(seen);
   return seen;
 }
 

@@ -1,5 +1,6 @@
 #include "loader/note.hpp"
 
+#include "base/utf8.hpp"
 #include "plugin/abi.h"
 #include "plugin/schema_text.hpp"
 
@@ -66,24 +67,6 @@ class byte_reader {
 };
 
 error corrupt(const std::string& what) { return error{reason::corrupt, "the note: " + what, "build the plugin again"}; }
-
-// No control characters and nothing that is not UTF-8: names are printed.
-bool printable(std::string_view text) {
-  std::size_t follow = 0;
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (follow > 0) {
-      if ((byte & 0xC0U) != 0x80U) return false;
-      --follow;
-    } else if (byte >= 0x80U) {
-      if (byte < 0xC2U || byte > 0xF4U) return false;
-      follow = byte >= 0xF0U ? 3 : byte >= 0xE0U ? 2 : 1;
-    } else if (byte < 0x20U || byte == 0x7FU) {
-      return false;
-    }
-  }
-  return follow == 0;
-}
 
 bool plugin_name(std::string_view name) {
   return !name.empty() && name.size() <= plugin_name_max && name[0] >= 'a' && name[0] <= 'z' &&
@@ -223,14 +206,14 @@ class note_decoder {
   [[nodiscard]] result<void> check_plugin() const {
     if (!plugin_name(plugin_.name)) return corrupt("the plugin's name is not lower-case letters, digits, _ and -");
     if (!dotted_numbers(plugin_.version)) return corrupt("the plugin's version is not dotted numbers");
-    if (plugin_.toolchain.empty() || !printable(plugin_.toolchain)) return corrupt("the toolchain");
-    if (!printable(plugin_.build)) return corrupt("how it was built");
+    if (plugin_.toolchain.empty() || !is_printable(plugin_.toolchain)) return corrupt("the toolchain");
+    if (!is_printable(plugin_.build)) return corrupt("how it was built");
     return ok();
   }
 
   [[nodiscard]] result<void> check_schemas() const {
     for (const auto& schema : plugin_.schemas) {
-      if (schema.name.empty() || !printable(schema.name)) return corrupt("a schema's name");
+      if (schema.name.empty() || !is_printable(schema.name)) return corrupt("a schema's name");
       const std::string who = "schema " + schema.name;
       if (schema.fingerprint != schema_fingerprint(plugin_.toolchain, schema.text))
         return corrupt(who + ": its fingerprint is not that of its text");
@@ -238,7 +221,7 @@ class note_decoder {
       if (schema.align == 0 || (schema.align & (schema.align - 1)) != 0 || schema.align > align_max ||
           schema.size % schema.align != 0)
         return corrupt(who + ": its size or alignment");
-      if (!printable(schema.text)) return corrupt(who + ": its text");
+      if (!is_printable(schema.text)) return corrupt(who + ": its text");
       auto tree = parse_schema_text(schema.text);
       if (!tree) return corrupt(who + ": " + tree.error().message());
       const bool sized = tree->what == schema_node::kind::structure || tree->what == schema_node::kind::opaque;
@@ -250,7 +233,7 @@ class note_decoder {
 
   [[nodiscard]] result<void> check_messages() const {
     for (const auto& message : plugin_.messages) {
-      if (message.name.empty() || !printable(message.name)) return corrupt("a message's name");
+      if (message.name.empty() || !is_printable(message.name)) return corrupt("a message's name");
       const std::string who = "message " + message.name;
       const bool has_reply = message.reply != no_schema;
       if (message.payload >= plugin_.schemas.size() || (has_reply && message.reply >= plugin_.schemas.size()))
@@ -267,7 +250,7 @@ class note_decoder {
     std::set<std::string_view> names;
     for (const auto& type : plugin_.server_types) {
       const std::string prefix = plugin_.name + ".";
-      if (!printable(type.name) || !type.name.starts_with(prefix) || type.name.size() == prefix.size())
+      if (!is_printable(type.name) || !type.name.starts_with(prefix) || type.name.size() == prefix.size())
         return corrupt("a server type's name does not begin with \"" + prefix + '"');
       if (!names.insert(type.name).second) return corrupt("server type " + type.name + " twice");
       if (type.kind > MOLT_KIND_CONNECTION) return corrupt(type.name + ": unknown kind");
@@ -290,8 +273,8 @@ class note_decoder {
           edge.to >= plugin_.schemas.size())
         return corrupt("an edge refers to what is not there");
       if ((edge.flags & ~edge_flags) != 0) return corrupt("an edge has unknown flags");
-      if (!printable(edge.loss) || !printable(edge.loss_text)) return corrupt("an edge's loss");
-      if (!printable(edge.message)) return corrupt("an edge's message");
+      if (!is_printable(edge.loss) || !is_printable(edge.loss_text)) return corrupt("an edge's loss");
+      if (!is_printable(edge.message)) return corrupt("an edge's message");
     }
     return ok();
   }

@@ -1,5 +1,6 @@
 #include "loader/plugin_report.hpp"
 
+#include "base/utf8.hpp"
 #include "loader/plugin_advice.hpp"
 #include "plugin/abi.h"
 #include "plugin/schema_text.hpp"
@@ -277,7 +278,7 @@ plugin_difference compare(const plugin_description& older, const plugin_descript
 }
 
 std::string describe(const inspection& seen) {
-  std::string out = "file       " + seen.path.string() + "\n";
+  std::string out = "file       " + printable(seen.path.string()) + "\n";
   out += "machine    " + seen.machine + ", " + std::to_string(seen.size) + " bytes\n";
   out += "build id   " + (seen.build_id.empty() ? "none" : seen.build_id) + "\n";
   if (!seen.plugin.name.empty()) describe_plugin(out, seen.plugin);

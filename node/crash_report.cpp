@@ -1,5 +1,6 @@
 #include "node/crash_report.hpp"
 
+#include "base/utf8.hpp"
 #include "node/json_codec.hpp"
 #include "node/server_api.hpp"
 #include "node/symbolizer.hpp"
@@ -23,22 +24,14 @@ namespace json = boost::json;
 
 constexpr int report_format = 1;
 
-/// JSON strings are UTF-8; of a text that is not, the plain characters are kept. Control characters would reach a
-/// terminal.
+/// What may be shown of the first `most` bytes.
 std::string printable(std::string_view from, std::size_t most = 4096) {
   const auto is_tail = [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) == 0x80U; };
   if (from.size() > most) {
     while (most != 0 && is_tail(from[most])) --most;  // not in the middle of a character
     from = from.substr(0, most);
   }
-  json::error_code bad;
-  (void)json::parse(json::serialize(json::string(from)), bad);
-  std::string out;
-  for (const char c : from) {
-    const auto byte = static_cast<unsigned char>(c);
-    out += byte < 32 || byte == 127 || (byte > 127 && bad) ? '?' : c;
-  }
-  return out;
+  return molt::printable(from);
 }
 
 std::string hex(std::uint64_t number) {

@@ -1,5 +1,6 @@
 #include "node/json_codec.hpp"
 
+#include "base/utf8.hpp"
 #include "node/json_walk.hpp"
 
 #include <boost/json.hpp>
@@ -9,26 +10,6 @@
 namespace molt::node {
 
 namespace json = boost::json;
-
-bool is_utf8(std::string_view text) {
-  for (std::size_t i = 0; i < text.size();) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const std::size_t length = lead < 0x80                   ? 1
-                               : lead >= 0xc2 && lead < 0xe0 ? 2
-                               : lead >= 0xe0 && lead < 0xf0 ? 3
-                               : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                             : 0;
-    if (length == 0 || text.size() - i < length) return false;
-    for (std::size_t k = 1; k < length; ++k)
-      if ((static_cast<unsigned char>(text[i + k]) & 0xc0U) != 0x80U) return false;
-    const auto second = length > 1 ? static_cast<unsigned char>(text[i + 1]) : 0U;
-    const bool overlong = (lead == 0xe0 && second < 0xa0) || (lead == 0xf0 && second < 0x90);
-    const bool beyond = (lead == 0xed && second >= 0xa0) || (lead == 0xf4 && second >= 0x90);
-    if (overlong || beyond) return false;
-    i += length;
-  }
-  return true;
-}
 
 std::string as_utf8(std::string text) {
   if (is_utf8(text)) return text;

@@ -30,8 +30,6 @@ namespace molt::node {
 
 inline constexpr std::size_t json_depth_max = 512;
 
-/// Whether these bytes are well-formed UTF-8, and so may stand in a JSON string.
-[[nodiscard]] bool is_utf8(std::string_view text);
 /// The text if it is UTF-8; otherwise with a question mark for every byte that is not ASCII. For names and what()
 /// texts, which may hold anything, and for JSON with such in its strings.
 [[nodiscard]] std::string as_utf8(std::string text);

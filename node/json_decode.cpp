@@ -1,4 +1,5 @@
 // Archives to JSON: the other half of json_codec.hpp.
+#include "base/utf8.hpp"
 #include "node/json_walk.hpp"
 
 #include <boost/json.hpp>

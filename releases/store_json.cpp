@@ -1,4 +1,5 @@
 // store.json: docs/reference/store.md.
+#include "base/utf8.hpp"
 #include "releases/store_state.hpp"
 
 #include <boost/json.hpp>
@@ -112,20 +113,11 @@ result<void> each_at(const json::object& object, std::string_view key, Parse par
 std::string clean_text(std::string_view from) {
   std::string out;
   while (!from.empty()) {
-    const auto first = static_cast<unsigned char>(from.front());
-    std::size_t size = first < 0x80 ? 1 : first >= 0xc2 && first < 0xe0 ? 2 : first >= 0xe0 && first < 0xf0 ? 3 : 0;
-    if (first >= 0xf0 && first < 0xf5) size = 4;
-    bool valid = size != 0 && size <= from.size();
-    for (std::size_t i = 1; valid && i < size; ++i) valid = (static_cast<unsigned char>(from[i]) & 0xc0U) == 0x80U;
-    if (valid && size > 2) {  // overlong forms, surrogates, beyond U+10FFFF
-      const auto second = static_cast<unsigned char>(from[1]);
-      valid = !(first == 0xe0 && second < 0xa0) && !(first == 0xed && second >= 0xa0) &&
-              !(first == 0xf0 && second < 0x90) && !(first == 0xf4 && second >= 0x90);
-    }
-    const auto piece = valid ? from.substr(0, size) : std::string_view{"?"};
+    const std::size_t size = utf8_character(from);
+    const auto piece = size != 0 ? from.substr(0, size) : std::string_view{"?"};
     if (out.size() + piece.size() > text_bytes_max) break;
     out += piece;
-    from.remove_prefix(valid ? size : 1);
+    from.remove_prefix(piece.size());
   }
   return out;
 }

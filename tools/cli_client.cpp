@@ -2,6 +2,7 @@
 
 #include "node/api_error.hpp"
 #include "node/http_client.hpp"
+#include "node/json_codec.hpp"
 
 #include <boost/json/parse.hpp>
 #include <boost/json/serialize.hpp>
@@ -113,7 +114,7 @@ const json::array& items_of(const json::value& from, std::string_view key) {
   return value.is_array() ? value.get_array() : none;
 }
 
-void print_json(const json::value& value) { std::puts(json::serialize(value).c_str()); }
+void print_json(const json::value& value) { std::puts(node::as_utf8(json::serialize(value)).c_str()); }
 
 std::optional<json::object> parse_key_values(const settings& with, const std::vector<std::string>& pairs) {
   json::object out;

@@ -1,5 +1,6 @@
 // inspect: what files say about themselves, as text, JSON or SARIF. Files are looked at in a confined process; none of
 // their code runs.
+#include "base/utf8.hpp"
 #include "loader/finding_rules.hpp"
 #include "loader/foreign_file.hpp"
 #include "loader/plugin_report.hpp"
@@ -26,7 +27,8 @@ namespace {
 
 /// One file, looked at.
 struct inspected_file {
-  std::string path;
+  std::string path;   ///< as given
+  std::string shown;  ///< the same, printable
   std::optional<error> failed;
   loader::inspection seen;
   std::vector<const std::string*> allowed;  ///< beside each finding: the policy's reason, or null
@@ -40,6 +42,7 @@ severity level_of(const std::string& fail_on) {
 inspected_file look(const std::string& path, severity fail_on, releases::inspection_policy& policy) {
   inspected_file file;
   file.path = path;
+  file.shown = printable(path);
   auto seen = loader::inspect_foreign(path);
   if (!seen) {
     file.failed = seen.error();
@@ -79,17 +82,17 @@ error why_not_passed(const inspected_file& file, severity fail_on) {
   }
   if (told > loader::findings_told_max)
     text += "; and " + std::to_string(told - loader::findings_told_max) + " more, listed above";
-  return {reason::refused, file.path + ": " + text, hint};
+  return {reason::refused, file.shown + ": " + text, hint};
 }
 
 json::object json_of(const inspected_file& file) {
   if (file.failed)
-    return {{"path", file.path},
+    return {{"path", file.shown},
             {"passed", false},
             {"error",
              {{"reason", to_string(file.failed->why())},
-              {"message", file.failed->message()},
-              {"hint", file.failed->hint()}}}};
+              {"message", printable(file.failed->message())},
+              {"hint", printable(file.failed->hint())}}}};
   json::array findings;
   for (std::size_t i = 0; i < file.seen.findings.size(); ++i) {
     const auto& one = file.seen.findings[i];
@@ -105,7 +108,7 @@ json::object json_of(const inspected_file& file) {
   }
   json::array needed;
   for (const auto& library : file.seen.needed) needed.emplace_back(library);
-  return {{"path", file.path},
+  return {{"path", file.shown},
           {"size", file.seen.size},
           {"machine", file.seen.machine},
           {"build_id", file.seen.build_id},
@@ -178,7 +181,7 @@ json::object sarif_of(const std::vector<inspected_file>& files, const std::vecto
     for (std::size_t i = 0; i < file.seen.findings.size(); ++i) results.push_back(sarif_result(file, i));
     if (!file.failed) continue;
     all_read = false;
-    notifications.push_back(sarif_notification("error", file.failed->message()));
+    notifications.push_back(sarif_notification("error", printable(file.failed->message())));
   }
   for (const auto& text : unused) notifications.push_back(sarif_notification("warning", text));
   json::object driver{{"name", "molt"}, {"version", MOLT_VERSION}, {"rules", sarif_rules()}};

@@ -1,5 +1,6 @@
 #include "tools/cli_terminal.hpp"
 
+#include "base/utf8.hpp"
 #include "tools/cli_screen.hpp"
 
 #include <boost/json/object.hpp>
@@ -114,20 +115,19 @@ std::string duration_text(double milliseconds) {
 
 void report_error(const settings& with, const error& failed, std::string_view where, int exit_code) {
   full_screen::leave();
-  std::string out = painted(colour::red, "error:", STDERR_FILENO) + " " + failed.message() + "\n";
-  if (!where.empty() && failed.message().find(where) == std::string::npos) {
-    out += "where: ";
-    out += where;
-    out += '\n';
-  }
-  if (!failed.hint().empty()) out += "next:  " + failed.hint() + "\n";
+  // Names of files and what plugins say may hold anything.
+  const std::string message = printable(failed.message());
+  const std::string hint = printable(failed.hint());
+  std::string out = painted(colour::red, "error:", STDERR_FILENO) + " " + message + "\n";
+  if (!where.empty() && failed.message().find(where) == std::string::npos) out += "where: " + printable(where) + "\n";
+  if (!hint.empty()) out += "next:  " + hint + "\n";
   flush_output();
   std::fputs(out.c_str(), stderr);
   if (!with.json) return;
   const boost::json::object body{{"error",
                                   {{"reason", to_string(failed.why())},
-                                   {"message", failed.message()},
-                                   {"hint", failed.hint()},
+                                   {"message", message},
+                                   {"hint", hint},
                                    {"exit_code", exit_code}}}};
   std::puts(boost::json::serialize(body).c_str());
 }

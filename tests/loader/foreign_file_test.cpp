@@ -2,9 +2,11 @@
 // here in earnest.
 #include "loader/foreign_file.hpp"
 
+#include "base/utf8.hpp"
 #include "hand_made.hpp"
 #include "loader/confined.hpp"
 #include "loader/finding_rules.hpp"
+#include "loader/plugin_report.hpp"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -12,10 +14,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <random>
 #include <set>
@@ -165,6 +169,53 @@ TEST(foreign_file, has_demangled_names) {
   EXPECT_TRUE(named);
 }
 
+/// What a terminal would obey, and JSON cannot hold.
+constexpr std::string_view odd_bytes = "\x1b[31m\xff\n\xc2\x9b";
+
+void expect_printable(const inspection& seen) {
+  for (const auto& one : seen.findings)
+    for (const auto& text : {one.text, one.hint, one.subject, one.name}) EXPECT_TRUE(is_printable(text)) << text;
+  for (const auto& library : seen.needed) EXPECT_TRUE(is_printable(library)) << library;
+}
+
+TEST(foreign_file, has_nothing_shown_that_a_terminal_obeys_or_json_cannot_hold) {
+  const testing::scratch_folder folder;
+  const std::string name{"bad\xff\x1b.so"};
+  auto bytes = testing::read_bytes(hand_made("hand_exposed"));
+  constexpr std::string_view symbol = "_ZN13shared_static";
+  const auto* const wanted = reinterpret_cast<const std::byte*>(symbol.data());
+  int changed = 0;
+  for (auto at = bytes.begin();; ++changed) {
+    at = std::search(at, bytes.end(), wanted, wanted + symbol.size());
+    if (at == bytes.end()) break;
+    std::memcpy(&*at, odd_bytes.data(), odd_bytes.size());
+  }
+  ASSERT_GT(changed, 0);
+  testing::write_bytes(folder / name, bytes);
+  for (const auto& seen : {inspect(folder / name), inspect_foreign(folder / name)}) {
+    ASSERT_TRUE(seen) << seen.error().text();
+    expect_printable(*seen);
+    EXPECT_TRUE(std::any_of(seen->findings.begin(), seen->findings.end(), [](const finding& one) {
+      return one.text.find("?[31m???") != std::string::npos && one.subject.find("?[31m???") == 0;
+    }));
+    std::istringstream lines{describe(*seen)};
+    for (std::string line; std::getline(lines, line);) EXPECT_TRUE(is_printable(line)) << line;
+  }
+}
+
+TEST(foreign_file, believes_no_text_of_whoever_looked_at_it) {
+  foreign_answer answer;
+  answer.seen.machine = answer.seen.build_id = odd_bytes;
+  answer.seen.needed.emplace_back(odd_bytes);
+  const std::string odd{odd_bytes};
+  answer.seen.findings.push_back({finding_kind::forks, severity::refuse, odd, odd, odd, odd});
+  const auto back = decode_answer(encode_answer(answer));
+  ASSERT_TRUE(back);
+  expect_printable(back->seen);
+  EXPECT_TRUE(is_printable(back->seen.machine));
+  EXPECT_TRUE(is_printable(back->seen.build_id));
+}
+
 TEST(foreign_file, has_the_errors_of_a_file_that_is_trusted) {
   const testing::scratch_folder folder;
   testing::write_bytes(folder / "cut.so", {std::byte{0x7f}, std::byte{'E'}, std::byte{'L'}, std::byte{'F'}});
@@ -237,6 +288,13 @@ TEST(finding_rules, are_all_in_the_reference) {
                                 std::string{rule.reason} + " | " + std::string{rule.fix} + " |"));
   }
   EXPECT_EQ(find_rule("no_such_code"), nullptr);
+  std::size_t rows = 0;
+  for (auto at = page.find("\n| `"); at != std::string::npos; at = page.find("\n| `", at + 1)) {
+    const auto code = page.substr(at + 4, page.find('`', at + 4) - at - 4);
+    EXPECT_NE(find_rule(code), nullptr) << code;
+    ++rows;
+  }
+  EXPECT_EQ(rows, finding_kinds);
 }
 
 }  // namespace

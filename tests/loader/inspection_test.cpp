@@ -132,12 +132,16 @@ TEST(inspection, names_a_file_that_is_missing_empty_or_no_file) {
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().why(), reason::not_found);
   EXPECT_THAT(missing.error().message(), HasSubstr("gone.so"));
+  EXPECT_FALSE(missing.error().hint().empty());
 
   testing::write_bytes(folder / "empty.so", {});
-  EXPECT_EQ(inspect(folder / "empty.so").error().why(), reason::invalid_argument);
-  EXPECT_EQ(inspect(folder / "").error().why(), reason::invalid_argument);
   ASSERT_EQ(::mkfifo((folder / "pipe.so").c_str(), 0600), 0);
-  EXPECT_EQ(inspect(folder / "pipe.so").error().why(), reason::invalid_argument);
+  for (const auto& none : {folder / "empty.so", folder / "", folder / "pipe.so", std::filesystem::path{"/dev/zero"}}) {
+    const auto seen = inspect(none);
+    ASSERT_FALSE(seen);
+    EXPECT_EQ(seen.error().why(), reason::invalid_argument) << seen.error().text();
+    EXPECT_FALSE(seen.error().hint().empty()) << seen.error().text();
+  }
 }
 
 TEST(inspection, refuses_a_file_over_the_bound) {

@@ -186,6 +186,12 @@ TEST(note, holds_names_fit_to_be_printed) {
   note_writer foreign = with_schema();
   foreign.server_type("q.server", 0, 0, std::array<std::uint32_t, 0>{});
   expect_corrupt(foreign, "does not begin with \"p.\"");
+  // Too long for the character that it is, half of a pair, and a control character of two bytes.
+  for (const std::string_view name : {"p.\xe0\x80\x80", "p.\xed\xa0\x80", "p.\xc2\x9b"}) {
+    note_writer odd = with_schema();
+    odd.server_type(name, 0, 0, std::array<std::uint32_t, 0>{});
+    expect_corrupt(odd, "does not begin with \"p.\"");
+  }
 }
 
 TEST(note, holds_schemas_that_agree_with_their_text) {
