@@ -144,7 +144,11 @@ class moltd_that_ends : public moltd_faults {
     return std::async(std::launch::async, [this, how] { return box.molt("upgrade box-2.0.3 " + how); });
   }
   bool is_switching() {
-    return eventually([&] { return box.ask("GET", "/v1/status").text({"transition", "phase"}) == "switching"; });
+    // That is journalled before the node is asked; moltd must not be ended in between.
+    return eventually([&] {
+      const auto now = box.ask("GET", "/v1/status");
+      return now.text({"transition", "phase"}) == "switching" && !now.text({"upgrade", "phase"}).empty();
+    });
   }
 };
 
