@@ -40,7 +40,7 @@ class direction_planner {
     for (const auto& plugin : from_)
       for (const auto& type : plugin.server_types) {
         const auto target = find_type(to_, type.name);
-        types.push_back(target ? plan_kept({&plugin, &type}, target) : plan_removed({&plugin, &type}));
+        types.push_back(target ? plan_staying({&plugin, &type}, target) : plan_removed({&plugin, &type}));
       }
     for (const auto& plugin : to_)
       for (const auto& type : plugin.server_types)
@@ -70,7 +70,7 @@ class direction_planner {
     return planned;
   }
 
-  type_plan plan_kept(const located_type& from, const located_type& to) {
+  type_plan plan_staying(const located_type& from, const located_type& to) {
     type_plan planned;
     planned.type = from.type->name;
     planned.from_version = from.plugin->version;
