@@ -7,7 +7,7 @@
 #include "node/rehearsal.hpp"
 #include "releases/manifest.hpp"
 #include "server/supervisor.hpp"
-#include "upgrade/release_image.hpp"
+#include "upgrade/bound_release.hpp"
 #include "upgrade/transaction.hpp"
 
 #include <filesystem>

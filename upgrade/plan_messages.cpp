@@ -78,7 +78,7 @@ message_plan message_planner::run(const message_description& sent) {
   return cover;
 }
 
-/// The newer version's hooks first, as for states; at run time the same (release_image::find_route).
+/// The newer version's hooks first, as for states; at run time the same (bound_release::find_route).
 result<migration::migration_path> message_planner::find_path(const subject& of, const schema_description& from,
                                                              const schema_description& to, direction going) const {
   const bool up = going_ == direction::up;

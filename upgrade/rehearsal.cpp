@@ -63,13 +63,13 @@ class rehearser {
     settings.begins = &rehearser::step_begins;
     settings.begins_with = this;
     settings.hook_threads = 1;
-    next_ = release_image::make(next, task.loaded, settings);
+    next_ = bound_release::make(next, task.loaded, settings);
     settings.going = direction::down;
     settings.accept_loss = task.losses;
     settings.keep = {};
     const auto next_id = next.id;
     const std::vector<release_content> sources{std::move(next)};
-    back_ = release_image::make(task.from, sources, settings);
+    back_ = bound_release::make(task.from, sources, settings);
     leaving_ = task.settings.leaving;
     hand_states(next_id);
   }
@@ -259,7 +259,7 @@ class rehearser {
     return false;
   }
 
-  std::optional<std::chrono::nanoseconds> move(servers::resting_server& server, const release_image& to,
+  std::optional<std::chrono::nanoseconds> move(servers::resting_server& server, const bound_release& to,
                                                rehearsal_stage stage) {
     set(stage);
     const auto failed = to.failed();
@@ -421,12 +421,12 @@ class rehearser {
   const servers::runtime::rest_guard& rest_;
   const rehearsal_task& task_;
   rehearsal_board& board_;
-  std::shared_ptr<const release_image> next_;
-  std::shared_ptr<const release_image> back_;
+  std::shared_ptr<const bound_release> next_;
+  std::shared_ptr<const bound_release> back_;
   std::shared_ptr<handed_states> handed_;  // null: no hook uses the states of other servers
   std::shared_ptr<handed_states> handed_back_;
   bool uses_others_ = false;                 // on the way there
-  std::optional<release_image::move> undo_;  // if there is no other way back
+  std::optional<bound_release::move> undo_;  // if there is no other way back
   std::vector<std::string> leaving_;
   std::string server_;
   const migration::path_step* step_ = nullptr;

@@ -1,5 +1,5 @@
 // The whole migration, there and back, one server after the other, in a copy of the process (node/rehearsal.hpp makes
-// it): by the same release_image as in an upgrade, so that what fails there fails here first.
+// it): by the same bound_release as in an upgrade, so that what fails there fails here first.
 //
 //   stage       for each server whose type has other code in the next release
 //   archiving   its state is written, to be compared with
@@ -19,8 +19,8 @@
 #pragma once
 
 #include "server/runtime.hpp"
+#include "upgrade/bound_release.hpp"
 #include "upgrade/plan.hpp"
-#include "upgrade/release_image.hpp"
 
 #include <array>
 #include <chrono>

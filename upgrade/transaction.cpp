@@ -69,8 +69,8 @@ void switcher::start(release_content current, content_list parents) {
   current_ = std::move(current);
   parents_ = std::move(parents);
   kept_.assign(parents_.size(), nullptr);
-  image_ = release_image::make(current_, {}, {});
-  runtime_.switch_to(image_);
+  bound_ = bound_release::make(current_, {}, {});
+  runtime_.switch_to(bound_);
 }
 
 result<report> switcher::upgrade(release_content next, const settings& chosen) {
@@ -124,7 +124,7 @@ result<report> switcher::tidy(result<report> ended, const settings& chosen) {
 
 result<plan> switcher::plan_upgrade(const release_content& next, const settings& chosen) const {
   const auto from = current();
-  if (image_of_current() == nullptr) return error{reason::invalid_argument, "no release was started"};
+  if (bound_current() == nullptr) return error{reason::invalid_argument, "no release was started"};
   return plan_between(from, next, direction::up, chosen);
 }
 
@@ -170,7 +170,7 @@ plan switcher::plan_between(const release_content& from, const release_content& 
 }
 
 result<report> switcher::move_to(release_content next, direction going, const settings& chosen) {
-  if (image_of_current() == nullptr) return error{reason::invalid_argument, "no release was started"};
+  if (bound_current() == nullptr) return error{reason::invalid_argument, "no release was started"};
   share_loaded_plugins(everything_loaded(), next);
   attempt now{chosen, current(), std::move(next), going, nullptr, nullptr, {}};
   now.report.from = now.from.id;
@@ -193,10 +193,10 @@ result<report> switcher::move_to(release_content next, direction going, const se
     conclude(now, phase::refused);
     return std::move(now.report);
   }
-  now.image = image_for(now.to, going, chosen, chosen.accept_loss, now.keeps);
+  now.bound = bind(now.to, going, chosen, chosen.accept_loss, now.keeps);
   {
     const std::scoped_lock lock{mutex_};
-    moving_ = now.image;
+    moving_ = now.bound;
   }
   std::optional<hook_watchdog> watchdog;
   watch_hooks(now, watchdog);
@@ -245,7 +245,7 @@ void switcher::run_lazy(attempt& now) {
   expect_added(now, expected);
   make_current(now);
   phase_.store(phase::migrating, std::memory_order_release);
-  runtime_.switch_to(now.image);
+  runtime_.switch_to(now.bound);
   const bool begun = begin_in(now);
   expected.reset();
   begun ? settle(now) : roll_back(now);
@@ -266,11 +266,11 @@ void switcher::expect_added(const attempt& now, std::optional<name_expectation>&
 /// Brings over the servers without traffic, and then the entries that nobody touches.
 void switcher::settle(attempt& now) {
   const bool rolls_back = now.settings.on_failure == failure_policy::rollback;
-  const bool all = sweep(now, *now.image, rolls_back) && convert_entries(now, *now.image, rolls_back);
-  now.report.servers_migrated = now.image->adopted();
-  if (now.image->failed() == 0 && all) return conclude(now, phase::done);
-  now.report.servers_failed = now.image->failed();
-  now.report.failures = now.image->failures();
+  const bool all = sweep(now, *now.bound, rolls_back) && convert_entries(now, *now.bound, rolls_back);
+  now.report.servers_migrated = now.bound->adopted();
+  if (now.bound->failed() == 0 && all) return conclude(now, phase::done);
+  now.report.servers_failed = now.bound->failed();
+  now.report.failures = now.bound->failures();
   if (rolls_back || !all) return roll_back(now);
   quarantine(now);
   conclude(now, phase::needs_attention);
@@ -285,39 +285,39 @@ bool switcher::begin_in(attempt& now) {
   return now.switched && all_taken(now);
 }
 
-bool switcher::sweep(attempt& now, const release_image& image, bool stop_at_failure) {
+bool switcher::sweep(attempt& now, const bound_release& bound, bool stop_at_failure) {
   const auto rate = now.settings.sweep_rate_max;
   const auto begun = clock::now();
-  const auto before = image.adopted();
+  const auto before = bound.adopted();
   const auto is_cancelled = [&] {
-    const bool forward = &image == now.image.get();  // the way back is not cancelled
+    const bool forward = &bound == now.bound.get();  // the way back is not cancelled
     now.report.cancelled = now.report.cancelled || (forward && now.settings.cancelled && now.settings.cancelled());
     return forward && now.report.cancelled;
   };
   bool early = false;
   const auto keep_going = [&] {
-    image.destroy_old_states();
-    early = early || (stop_at_failure && image.failed() != 0) || is_cancelled();
+    bound.destroy_old_states();
+    early = early || (stop_at_failure && bound.failed() != 0) || is_cancelled();
     if (early) return false;
     if (rate != 0) {
-      const auto due = begun + std::chrono::nanoseconds{(image.adopted() - before) * 1'000'000'000 / rate};
+      const auto due = begun + std::chrono::nanoseconds{(bound.adopted() - before) * 1'000'000'000 / rate};
       while (clock::now() < due)
         std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(due - clock::now(), throttle_nap_max));
     }
     return true;
   };
   runtime_.sweep(keep_going);
-  image.destroy_old_states();
-  return !early && !is_cancelled() && !(stop_at_failure && image.failed() != 0);
+  bound.destroy_old_states();
+  return !early && !is_cancelled() && !(stop_at_failure && bound.failed() != 0);
 }
 
 /// Every server that moved goes back by the opposite edges, never by a lossy one.
 void switcher::roll_back(attempt& now) {
   phase_.store(phase::rolling_back, std::memory_order_release);
-  if (auto resting = image_that_needs_rest(now)) return roll_back_at_rest(now, std::move(resting));
+  if (auto resting = way_back_that_needs_rest(now)) return roll_back_at_rest(now, std::move(resting));
   if (now.switched && now.settings.going_back) now.settings.going_back();
   const auto known = now.report.problems.size();
-  const auto back = image_for(now.from, opposite(now.going), now.settings, {}, nullptr);
+  const auto back = bind(now.from, opposite(now.going), now.settings, {}, nullptr);
   for (const auto& plugin : now.to.plugins)
     for (const auto& type : plugin->types()) {
       const auto way = back->path_for(*type);
@@ -391,10 +391,10 @@ void switcher::make_current(attempt& now) {
     left_.push_back(now.from);
   }
   current_ = now.to;
-  image_ = now.image;
+  bound_ = now.bound;
 }
 
-void switcher::unmake_current(const attempt& now, std::shared_ptr<const release_image> back) {
+void switcher::unmake_current(const attempt& now, std::shared_ptr<const bound_release> back) {
   const std::scoped_lock lock{mutex_};
   if (now.going == direction::up) {
     parents_.pop_back();
@@ -406,8 +406,8 @@ void switcher::unmake_current(const attempt& now, std::shared_ptr<const release_
     kept_.push_back(now.keeps);
   }
   current_ = now.from;
-  image_ = std::move(back);
-  moving_ = image_;
+  bound_ = std::move(back);
+  moving_ = bound_;
 }
 
 void switcher::conclude(attempt& now, phase result) {
@@ -418,10 +418,10 @@ void switcher::conclude(attempt& now, phase result) {
   if (const auto listed = report.failures.size(); listed < report.servers_failed && listed < failures_listed_max)
     report.problems.push_back("for want of memory " + std::to_string(report.servers_failed - listed) +
                               " failures of servers could be counted, but not listed");
-  if (now.image != nullptr) {
-    if (report.servers_migrated != 0) report.types = now.image->counts();
-    report.largest_migration = now.image->largest_migration();
-    if (const auto late = now.image->late(); late != 0)
+  if (now.bound != nullptr) {
+    if (report.servers_migrated != 0) report.types = now.bound->counts();
+    report.largest_migration = now.bound->largest_migration();
+    if (const auto late = now.bound->late(); late != 0)
       report.notes.push_back(std::to_string(late) +
                              " servers took longer than the hook timeout and could not be undone: their hooks " +
                              "consume the old state and are noexcept");
@@ -442,9 +442,9 @@ void switcher::conclude(attempt& now, phase result) {
   if (now.settings.after) now.settings.after(result);
 }
 
-std::shared_ptr<release_image> switcher::image_for(release_content content, direction going, const settings& chosen,
-                                                   std::vector<std::string> accept_loss,
-                                                   std::shared_ptr<kept_states> keep) const {
+std::shared_ptr<bound_release> switcher::bind(release_content content, direction going, const settings& chosen,
+                                              std::vector<std::string> accept_loss,
+                                              std::shared_ptr<kept_states> keep) const {
   adopt_settings made{
       going, chosen.hook_timeout, chosen.arguments, std::move(accept_loss), chosen.types_leaving, chosen.hook_threads};
   made.keep = std::move(keep);
@@ -454,7 +454,7 @@ std::shared_ptr<release_image> switcher::image_for(release_content content, dire
     made.from_kept = kept();
     if (const auto since = accepted_since(chosen.accept_loss)) made.lose_since = *since;
   }
-  return release_image::make(std::move(content), everything_loaded(), std::move(made));
+  return bound_release::make(std::move(content), everything_loaded(), std::move(made));
 }
 
 void switcher::add_kept(plan_options& options, const settings& chosen) const {
@@ -483,13 +483,13 @@ std::vector<release_content> switcher::parents() const {
 
 std::uint64_t switcher::migrated_so_far() const {
   const std::scoped_lock lock{mutex_};
-  const auto& image = moving_ != nullptr ? moving_ : image_;
-  return image == nullptr ? 0 : image->adopted();
+  const auto& bound = moving_ != nullptr ? moving_ : bound_;
+  return bound == nullptr ? 0 : bound->adopted();
 }
 
-std::shared_ptr<const release_image> switcher::image_of_current() const {
+std::shared_ptr<const bound_release> switcher::bound_current() const {
   const std::scoped_lock lock{mutex_};
-  return image_;
+  return bound_;
 }
 
 switcher::content_list switcher::everything_loaded() const {
@@ -559,10 +559,10 @@ std::vector<std::shared_ptr<const loaded_plugin>> switcher::unneeded_plugins(boo
 
 /// No server is on another release any more: the current one needs no way from any, and no lease on their images.
 void switcher::forget_sources() {
-  auto fresh = release_image::make(current(), {}, {});
+  auto fresh = bound_release::make(current(), {}, {});
   {
     const std::scoped_lock lock{mutex_};
-    image_ = fresh;
+    bound_ = fresh;
   }
   runtime_.switch_to(std::move(fresh));
   runtime_.sweep([] { return true; });

@@ -24,11 +24,11 @@
 
 #include "base/result.hpp"
 #include "server/runtime.hpp"
+#include "upgrade/bound_release.hpp"
 #include "upgrade/handed_states.hpp"
 #include "upgrade/hook_watch.hpp"
 #include "upgrade/plan.hpp"
 #include "upgrade/rehearsal.hpp"
-#include "upgrade/release_image.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -200,25 +200,25 @@ class switcher {
   void roll_back(attempt&);
   // Hooks that use the states of other servers (transaction_others.cpp)
   using rest_guard = servers::runtime::rest_guard;
-  struct first_moves;
-  [[nodiscard]] std::shared_ptr<handed_states> hand_states(attempt&, const first_moves&, const rest_guard&,
+  struct destination;
+  [[nodiscard]] std::shared_ptr<handed_states> hand_states(attempt&, const destination&, const rest_guard&,
                                                            const first_moved&);
   /// Comes to rest, and moves the servers whose hooks use others. False: a hook failed, and is recorded. Error: no
   /// rest.
-  [[nodiscard]] result<bool> move_first(attempt&, const first_moves&, std::shared_ptr<handed_states>&,
+  [[nodiscard]] result<bool> move_first(attempt&, const destination&, std::shared_ptr<handed_states>&,
                                         std::optional<rest_guard>&, first_moved&,
                                         std::chrono::steady_clock::time_point& asked);
-  void revert(const rest_guard&, const release_image&, first_moved&);
+  void revert(const rest_guard&, const bound_release&, first_moved&);
   [[nodiscard]] static bool all_taken(attempt&);
-  [[nodiscard]] std::shared_ptr<release_image> image_that_needs_rest(const attempt&) const;
-  void roll_back_at_rest(attempt&, std::shared_ptr<release_image> back);
+  [[nodiscard]] std::shared_ptr<bound_release> way_back_that_needs_rest(const attempt&) const;
+  void roll_back_at_rest(attempt&, std::shared_ptr<bound_release> back);
   void give_back(attempt&, const rest_guard&);
   void quarantine(attempt&);
-  /// Offers every server to the image. False: not all of them, as one failed or, on the way to attempt::image, as it
+  /// Offers every server to the release. False: not all of them, as one failed or, on the way to attempt::bound, as it
   /// was cancelled.
-  bool sweep(attempt&, const release_image&, bool stop_at_failure);
+  bool sweep(attempt&, const bound_release&, bool stop_at_failure);
   /// Converts the entries of evolving containers; false if it ended early. (transaction_entries.cpp)
-  bool convert_entries(attempt&, const release_image&, bool stop_at_failure);
+  bool convert_entries(attempt&, const bound_release&, bool stop_at_failure);
   void convert_entries_back(const release_content& from, const release_content& to, std::chrono::nanoseconds timeout,
                             const std::function<bool()>& cancelled);
   void conclude(attempt&, phase);
@@ -226,18 +226,18 @@ class switcher {
   void leave(const release_content&);
   void watch_hooks(attempt&, std::optional<hook_watchdog>&) const;
   void make_current(attempt&);
-  void unmake_current(const attempt&, std::shared_ptr<const release_image> back);
+  void unmake_current(const attempt&, std::shared_ptr<const bound_release> back);
   void resume_quarantined();
   [[nodiscard]] bool has_servers(const servers::server_type&) const;
   [[nodiscard]] result<report> tidy(result<report>, const settings&);
-  [[nodiscard]] std::shared_ptr<release_image> image_for(release_content, direction, const settings&,
-                                                         std::vector<std::string> accept_loss,
-                                                         std::shared_ptr<kept_states> keep) const;
+  [[nodiscard]] std::shared_ptr<bound_release> bind(release_content, direction, const settings&,
+                                                    std::vector<std::string> accept_loss,
+                                                    std::shared_ptr<kept_states> keep) const;
   [[nodiscard]] plan plan_between(const release_content& from, const release_content& to, direction,
                                   const settings&) const;
   void refuse_loss(attempt&);
   [[nodiscard]] content_list everything_loaded() const;
-  [[nodiscard]] std::shared_ptr<const release_image> image_of_current() const;
+  [[nodiscard]] std::shared_ptr<const bound_release> bound_current() const;
   [[nodiscard]] result<std::vector<loader::unload_report>> let_go(bool parents_too, std::chrono::nanoseconds timeout);
   [[nodiscard]] std::vector<std::shared_ptr<const loaded_plugin>> unneeded_plugins(bool parents_too) const;
   void forget_sources();
@@ -254,8 +254,8 @@ class switcher {
   std::vector<release_content> parents_;
   std::vector<std::shared_ptr<kept_states>> kept_;  // of each parent's servers; null where nothing is kept
   std::vector<release_content> left_;               // neither current nor parent, perhaps still mapped
-  std::shared_ptr<const release_image> image_;
-  std::shared_ptr<const release_image> moving_;  // what servers go to, while they do
+  std::shared_ptr<const bound_release> bound_;
+  std::shared_ptr<const bound_release> moving_;  // what servers go to, while they do
   std::vector<molt_ref> quarantined_;            // suspended by us
 };
 

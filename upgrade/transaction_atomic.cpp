@@ -60,7 +60,7 @@ class moved_part {
  public:
   struct entry {
     molt_ref ref{};
-    std::optional<release_image::move> undo;
+    std::optional<bound_release::move> undo;
   };
 
   /// Room for the undo, before the server is touched; null when there is no memory.
@@ -78,7 +78,7 @@ class moved_part {
   /// The room made last is not needed.
   void take_back() noexcept { blocks_.back().pop_back(); }
   /// Asked in the order in which room was made. Null: that server has not moved.
-  std::optional<release_image::move>* find(molt_ref ref) noexcept {
+  std::optional<bound_release::move>* find(molt_ref ref) noexcept {
     for (; next_ < size(); ++next_) {
       entry& each = blocks_[next_ / block_size][next_ % block_size];
       if (each.ref.bits == ref.bits) return each.undo ? &each.undo : nullptr;
@@ -100,11 +100,11 @@ class moved_part {
 /// All servers, moved by several threads, all or none.
 class atomic_move {
  public:
-  atomic_move(servers::runtime& runtime, const servers::runtime::rest_guard& rest, const release_image& image,
+  atomic_move(servers::runtime& runtime, const servers::runtime::rest_guard& rest, const bound_release& bound,
               const settings& chosen, clock::time_point deadline)
       : runtime_{runtime},
         rest_{rest},
-        image_{image},
+        bound_{bound},
         chosen_{chosen},
         deadline_{deadline},
         threads_{atomic_threads(chosen)},
@@ -113,11 +113,11 @@ class atomic_move {
   /// False: one has failed, or it was stopped; then revert() is what is left to do.
   bool run() {
     in_parts([&](std::size_t part, servers::resting_server& server) { return move(parts_[part], server); });
-    return !stopped_ && image_.not_accepted().count == 0;
+    return !stopped_ && bound_.not_accepted().count == 0;
   }
   void revert() {
     in_parts([&](std::size_t part, servers::resting_server& server) {
-      if (auto* const undo = parts_[part].find(server.ref()); undo != nullptr) image_.revert(server, **undo);
+      if (auto* const undo = parts_[part].find(server.ref()); undo != nullptr) bound_.revert(server, **undo);
       return true;
     });
   }
@@ -157,18 +157,18 @@ class atomic_move {
   bool move(moved_part& part, servers::resting_server& server) {
     auto* const room = part.make_room(server.ref());
     if (room == nullptr) no_room_ = true;
-    const auto done = room == nullptr ? release_image::moved::failed : image_.adopt_revertibly(server, room->undo);
-    if (done == release_image::moved::nothing_to_do) part.take_back();
+    const auto done = room == nullptr ? bound_release::moved::failed : bound_.adopt_revertibly(server, room->undo);
+    if (done == bound_release::moved::nothing_to_do) part.take_back();
     if (clock::now() > deadline_) late_ = true;
     if (chosen_.cancelled && chosen_.cancelled()) cancelled_ = true;
-    if (done != release_image::moved::failed && !late_ && !cancelled_) return true;
+    if (done != bound_release::moved::failed && !late_ && !cancelled_) return true;
     stopped_ = true;
     return false;
   }
 
   servers::runtime& runtime_;
   const servers::runtime::rest_guard& rest_;
-  const release_image& image_;
+  const bound_release& bound_;
   const settings& chosen_;
   clock::time_point deadline_;
   unsigned threads_;
@@ -189,7 +189,7 @@ void switcher::run_atomic(attempt& now) {
   auto asked = clock::now();
   std::optional<rest_guard> rest;
   first_moved first;
-  const auto begun = move_first(now, {now.image, now.settings.switched ? now.settings.starts : std::nullopt},
+  const auto begun = move_first(now, {now.bound, now.settings.switched ? now.settings.starts : std::nullopt},
                                 now.handed, rest, first, asked);
   if (!begun) {
     now.report.problems.push_back("the servers did not come to rest: " + begun.error().text() +
@@ -200,17 +200,17 @@ void switcher::run_atomic(attempt& now) {
   const auto came_to_rest = clock::now() - asked;
   phase_.store(phase::migrating, std::memory_order_release);
   std::optional<atomic_move> all{std::in_place, runtime_,     *rest,
-                                 *now.image,    now.settings, asked + now.settings.switch_timeout};
+                                 *now.bound,    now.settings, asked + now.settings.switch_timeout};
   if (*begun && all->run()) {
     std::optional<name_expectation> expected;
     expect_added(now, expected);
     make_current(now);
-    runtime_.switch_to(now.image);
+    runtime_.switch_to(now.bound);
     if (now.handed != nullptr) runtime_.gives_states(now.handed);
     rest.reset();
     now.report.at_rest = clock::now() - asked;
-    now.report.servers_migrated = now.image->adopted();
-    auto restored = now.image->restored();
+    now.report.servers_migrated = now.bound->adopted();
+    auto restored = now.bound->restored();
     now.report.restored = std::move(restored.servers);
     now.report.servers_restored = restored.count;
     first.moves.clear();
@@ -219,21 +219,21 @@ void switcher::run_atomic(attempt& now) {
     expected.reset();
     return good ? settle(now) : roll_back(now);
   }
-  const auto how_far = now.image->adopted();
+  const auto how_far = now.bound->adopted();
   const auto turned = clock::now();
   phase_.store(phase::rolling_back, std::memory_order_release);
   all->revert();
-  revert(*rest, *now.image, first);
+  revert(*rest, *now.bound, first);
   rest.reset();
   now.report.at_rest = clock::now() - asked;
   now.report.reverting = clock::now() - turned;
   all->explain(now.report, how_far, came_to_rest);
   all.reset();
   leave(now.to);
-  now.report.servers_migrated = now.image->adopted();  // those not reverted: none
-  now.report.servers_failed = now.image->failed();
-  now.report.failures = now.image->failures();
-  if (now.image->lost() != 0) return conclude(now, phase::needs_attention);
+  now.report.servers_migrated = now.bound->adopted();  // those not reverted: none
+  now.report.servers_failed = now.bound->failed();
+  now.report.failures = now.bound->failures();
+  if (now.bound->lost() != 0) return conclude(now, phase::needs_attention);
   if (now.report.problems.empty() && now.report.servers_failed == 0) {
     refuse_loss(now);
     return conclude(now, phase::refused);
@@ -243,7 +243,7 @@ void switcher::run_atomic(attempt& now) {
 
 /// Everything is as it was; what would be lost by going back to what was kept is for the operator to accept.
 void switcher::refuse_loss(attempt& now) {
-  const auto wanted = now.image->not_accepted();
+  const auto wanted = now.bound->not_accepted();
   std::map<std::string, server_restoration> oldest;
   std::map<std::string, std::uint64_t> counts;
   for (const auto& each : wanted.servers) {

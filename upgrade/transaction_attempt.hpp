@@ -17,10 +17,10 @@ namespace molt::upgrade {
 
 /// Servers whose hooks use others, with what undoes them.
 struct first_moved {
-  std::unordered_map<std::uint64_t, std::optional<release_image::move>> moves;
+  std::unordered_map<std::uint64_t, std::optional<bound_release::move>> moves;
 
   /// Room for the undo, before the server is touched; null when there is no memory.
-  std::optional<release_image::move>* make_room(molt_ref ref) noexcept {
+  std::optional<bound_release::move>* make_room(molt_ref ref) noexcept {
     try {
       return &moves[ref.bits];
     } catch (const std::bad_alloc&) {
@@ -35,7 +35,7 @@ struct switcher::attempt {
   release_content from;
   release_content to;
   direction going = direction::up;
-  std::shared_ptr<release_image> image;
+  std::shared_ptr<bound_release> bound;
   std::shared_ptr<kept_states> keeps;  // up: made by this operation; down: of the parent, used up
   upgrade::report report;
   std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
@@ -46,8 +46,8 @@ struct switcher::attempt {
 };
 
 /// Where to, for servers whose hooks use others.
-struct switcher::first_moves {
-  std::shared_ptr<const release_image> image;
+struct switcher::destination {
+  std::shared_ptr<const bound_release> bound;
   std::optional<started_servers> starts;  // with the release
   const handed_states* before = nullptr;  // of what goes back
   bool replaces = false;                  // states may be given to servers that run

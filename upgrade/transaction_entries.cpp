@@ -78,8 +78,8 @@ bool leaves_evolving(const molt_schema& from, const molt_schema& to) {
 
 }  // namespace
 
-bool switcher::convert_entries(attempt& going, const release_image& image, bool stop_at_failure) {
-  const auto& plugins = image.content().plugins;
+bool switcher::convert_entries(attempt& going, const bound_release& bound, bool stop_at_failure) {
+  const auto& plugins = bound.content().plugins;
   const bool any = std::any_of(plugins.begin(), plugins.end(), [](const auto& plugin) {
     return std::any_of(plugin->types().begin(), plugin->types().end(),
                        [](const auto& type) { return has_slices(*type); });
@@ -101,17 +101,17 @@ bool switcher::convert_entries(attempt& going, const release_image& image, bool 
   runtime_.tend(
       has_slices,
       [&](servers::resting_server& server) {
-        const auto now = image.convert_entries(server, false);
+        const auto now = bound.convert_entries(server, false);
         if (!now) return servers::tending::done;
         note(server.ref(), *now);
         return *now == 0 ? servers::tending::done : servers::tending::again;
       },
       [&] {
         if (going.settings.cancelled && going.settings.cancelled()) going.report.cancelled = true;
-        early = early || going.report.cancelled || (stop_at_failure && image.failed() != 0);
+        early = early || going.report.cancelled || (stop_at_failure && bound.failed() != 0);
         return !early;
       });
-  return !early && !(stop_at_failure && image.failed() != 0);
+  return !early && !(stop_at_failure && bound.failed() != 0);
 }
 
 /// Those of types whose containers `to` knows stay as they are.
@@ -125,14 +125,14 @@ void switcher::convert_entries_back(const release_content& from, const release_c
         going.insert(&type->abi());
     }
   if (going.empty()) return;
-  const auto image = image_of_current();
+  const auto bound = bound_current();
   const auto deadline = clock::now() + timeout;
   const auto keep_going = [&] { return clock::now() < deadline && !(cancelled && cancelled()); };
   std::unordered_map<std::uint64_t, way_back> ways;
   const auto look = [&](servers::resting_server& server) noexcept {
     // That one cannot go back says the hook, which comes to it.
     if (!going.contains(&server.type().abi())) return servers::tending::done;
-    const auto left = image->convert_entries(server, true);
+    const auto left = bound->convert_entries(server, true);
     if (!left) return servers::tending::done;
     try {
       return ways[server.ref().bits].after(*left);

@@ -29,10 +29,10 @@ settings with_added_types(const settings& chosen, const release_content& from, c
 }  // namespace
 
 /// `rest` and `moved` need to be there only as long as hooks run.
-std::shared_ptr<handed_states> switcher::hand_states(attempt& now, const first_moves& to, const rest_guard& rest,
+std::shared_ptr<handed_states> switcher::hand_states(attempt& now, const destination& to, const rest_guard& rest,
                                                      const first_moved& moved) {
   auto find = [this, &now, &rest, &moved, before = to.before,
-               into = to.image.get()](std::string_view name) -> result<std::optional<state_view>> {
+               into = to.bound.get()](std::string_view name) -> result<std::optional<state_view>> {
     const molt_ref ref = runtime_.lookup(name);
     const bool untaken = before != nullptr && before->is_untaken(name);  // who runs began without it
     if (ref.bits == 0 || untaken) return before != nullptr ? before->find_given(name) : std::nullopt;
@@ -47,34 +47,34 @@ std::shared_ptr<handed_states> switcher::hand_states(attempt& now, const first_m
     if (!there) return error{reason::refused, "it is the very server that the hook changes"};
     return found;
   };
-  return std::make_shared<handed_states>(std::move(find), to.image, to.image->content().id, to.starts, to.replaces);
+  return std::make_shared<handed_states>(std::move(find), to.bound, to.bound->content().id, to.starts, to.replaces);
 }
 
 /// A server that is read and then ends is read when its mailbox is empty, if such a moment comes: what it handles later
 /// is in nobody's state.
-result<bool> switcher::move_first(attempt& now, const first_moves& to, std::shared_ptr<handed_states>& handed,
+result<bool> switcher::move_first(attempt& now, const destination& to, std::shared_ptr<handed_states>& handed,
                                   std::optional<rest_guard>& rest, first_moved& moved, clock::time_point& asked) {
-  const auto& image = *to.image;
+  const auto& bound = *to.bound;
   for (unsigned round = 0;; ++round) {
     asked = clock::now();
     auto guard = runtime_.rest(now.settings.switch_timeout);
     if (!guard) return std::move(guard).error();
     rest.emplace(std::move(*guard));
-    const auto& going = to.image == now.image ? now.from : now.to;
-    if (!image.uses_others(going)) return true;
+    const auto& going = to.bound == now.bound ? now.from : now.to;
+    if (!bound.uses_others(going)) return true;
     now.waiting.clear();
     handed = hand_states(now, to, *rest, moved);
-    image.hand_states(handed.get());
+    bound.hand_states(handed.get());
     bool good = true;
     runtime_.for_each(*rest, 0, 1, [&](servers::resting_server& server) {
-      if (!good || !image.uses_others(server.type())) return;
+      if (!good || !bound.uses_others(server.type())) return;
       auto* const undo = moved.make_room(server.ref());
-      good = undo != nullptr && image.adopt_revertibly(server, *undo) != release_image::moved::failed;
+      good = undo != nullptr && bound.adopt_revertibly(server, *undo) != bound_release::moved::failed;
     });
-    image.hand_states(nullptr);
+    bound.hand_states(nullptr);
     if (!good || now.waiting.empty()) return good;
     if (round == rounds_for_empty_mailboxes) break;
-    revert(*rest, image, moved);
+    revert(*rest, bound, moved);
     moved.moves.clear();
     handed.reset();
     rest.reset();
@@ -87,11 +87,11 @@ result<bool> switcher::move_first(attempt& now, const first_moves& to, std::shar
   return true;
 }
 
-void switcher::revert(const rest_guard& rest, const release_image& image, first_moved& moved) {
+void switcher::revert(const rest_guard& rest, const bound_release& bound, first_moved& moved) {
   if (moved.moves.empty()) return;
   runtime_.for_each(rest, 0, 1, [&](servers::resting_server& server) {
     const auto found = moved.moves.find(server.ref().bits);
-    if (found != moved.moves.end() && found->second) image.revert(server, *found->second);
+    if (found != moved.moves.end() && found->second) bound.revert(server, *found->second);
   });
 }
 
@@ -105,16 +105,17 @@ bool switcher::all_taken(attempt& now) {
   return left.empty();
 }
 
-/// The image for the way back, if that needs everything at rest: hooks on it use the states of other servers; or states
-/// are kept, which are of use only as long as the release stays from which an operator can go back to them.
-std::shared_ptr<release_image> switcher::image_that_needs_rest(const attempt& now) const {
-  auto back = image_for(now.from, opposite(now.going), with_added_types(now.settings, now.from, now.to), {}, nullptr);
+/// The release to go back to, bound, if that needs everything at rest: hooks on the way use the states of other
+/// servers; or states are kept, which are of use only as long as the release stays from which an operator can go back
+/// to them.
+std::shared_ptr<bound_release> switcher::way_back_that_needs_rest(const attempt& now) const {
+  auto back = bind(now.from, opposite(now.going), with_added_types(now.settings, now.from, now.to), {}, nullptr);
   const bool keeps = now.going == direction::up && now.keeps != nullptr;
   return keeps || back->uses_others(now.to) ? back : nullptr;
 }
 
 /// As roll_back(), but that servers which were added are read before they end, and all go back together or none.
-void switcher::roll_back_at_rest(attempt& now, std::shared_ptr<release_image> back) {
+void switcher::roll_back_at_rest(attempt& now, std::shared_ptr<bound_release> back) {
   convert_entries_back(now.to, now.from, now.settings.convert_back_timeout, {});
   std::optional<rest_guard> rest;
   first_moved first;
@@ -131,7 +132,7 @@ void switcher::roll_back_at_rest(attempt& now, std::shared_ptr<release_image> ba
   runtime_.for_each(*rest, 0, 1, [&](servers::resting_server& server) {
     if (!good) return;
     auto* const undo = others.make_room(server.ref());
-    good = undo != nullptr && back->adopt_revertibly(server, *undo) != release_image::moved::failed;
+    good = undo != nullptr && back->adopt_revertibly(server, *undo) != bound_release::moved::failed;
   });
   if (!good) {
     revert(*rest, *back, others);

@@ -126,16 +126,16 @@ struct type_count {
 };
 
 /// Threading: any thread. Immutable but for its counts.
-class release_image final : public servers::release {
+class bound_release final : public servers::release {
  public:
   /// Binds paths from every type of `sources` (what may be running) to this content's. A type without a path is not an
   /// error here (the plan says so beforehand): its servers fail to be adopted, each one recorded.
-  [[nodiscard]] static std::shared_ptr<release_image> make(release_content, std::span<const release_content> sources,
+  [[nodiscard]] static std::shared_ptr<bound_release> make(release_content, std::span<const release_content> sources,
                                                            adopt_settings);
 
   void adopt(servers::resting_server&) const noexcept override;
   [[nodiscard]] const servers::server_type* find_type(std::string_view name) const noexcept override;
-  /// By the hooks of the versions of that type that are its own or a source's, as planned (release_image_messages.cpp).
+  /// By the hooks of the versions of that type that are its own or a source's, as planned (bound_release_messages.cpp).
   [[nodiscard]] servers::message_route find_route(const servers::server_type& receiver, const molt_message& sent,
                                                   const molt_schema* answered) const override;
 
@@ -184,7 +184,7 @@ class release_image final : public servers::release {
     }
 
    private:
-    friend class release_image;
+    friend class bound_release;
     std::optional<migration::transformation> done_;
     const servers::server_type* before_;
     void* replaced_ = nullptr;
@@ -205,8 +205,8 @@ class release_image final : public servers::release {
   /// Destroys old states that were too large to be destroyed while their server waited. Called by the upgrade's thread.
   void destroy_old_states() const noexcept;
 
-  release_image(release_content, adopt_settings);  // used by make()
-  ~release_image() override;
+  bound_release(release_content, adopt_settings);  // used by make()
+  ~bound_release() override;
 
  private:
   struct binding;

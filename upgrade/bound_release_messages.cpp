@@ -1,8 +1,8 @@
 // Which way messages and replies go between the versions that a release knows: the search that has planned them, over
 // the hooks of the loaded images.
 #include "state_migration/migration_graph.hpp"
+#include "upgrade/bound_release.hpp"
 #include "upgrade/message_ways.hpp"
-#include "upgrade/release_image.hpp"
 
 #include <algorithm>
 #include <climits>
@@ -56,7 +56,7 @@ result<void> detail::find_message_ways(const message_versions& by, const molt_me
   return ok();
 }
 
-const server_type* release_image::sender_of(const server_type& receiver, std::uint64_t key) const noexcept {
+const server_type* bound_release::sender_of(const server_type& receiver, std::uint64_t key) const noexcept {
   const auto handles = [&](const server_type* type) {
     return type != nullptr && &type->abi() != &receiver.abi() && type->find(key) != nullptr;
   };
@@ -67,7 +67,7 @@ const server_type* release_image::sender_of(const server_type& receiver, std::ui
   return nullptr;
 }
 
-message_route release_image::find_route(const server_type& receiver, const molt_message& sent,
+message_route bound_release::find_route(const server_type& receiver, const molt_message& sent,
                                         const molt_schema* answered) const {
   message_route found;
   const std::string who = std::string{receiver.name()} + " " + std::string{receiver.version()};

@@ -1,4 +1,4 @@
-#include "upgrade/release_image.hpp"
+#include "upgrade/bound_release.hpp"
 
 #include "plugin/storage.hpp"
 #include "plugin/text.hpp"
@@ -94,10 +94,10 @@ void share_loaded_plugins(std::span<const release_content> loaded, release_conte
         if (&wanted->image() == &plugin->image()) wanted = plugin;
 }
 
-// ---- release_image
+// ---- bound_release
 
 /// From one type that may be running to this release's type of the same name.
-struct release_image::binding {
+struct bound_release::binding {
   const servers::server_type* from = nullptr;
   const servers::server_type* to = nullptr;  // null: this release has no such type
   bool same_image = false;                   // only the type's owner differs
@@ -119,7 +119,7 @@ struct release_image::binding {
   }
 };
 
-release_image::release_image(release_content content, adopt_settings settings)
+bound_release::bound_release(release_content content, adopt_settings settings)
     : content_{std::move(content)},
       settings_{std::move(settings)},
       hooks_{settings_.hook_timeout, settings_.hook_threads, settings_.begins, settings_.begins_with} {
@@ -128,23 +128,23 @@ release_image::release_image(release_content content, adopt_settings settings)
     for (const auto& type : plugin->types()) by_name_.emplace(type->name(), type.get());
 }
 
-release_image::~release_image() = default;
+bound_release::~bound_release() = default;
 
-std::shared_ptr<release_image> release_image::make(release_content content, std::span<const release_content> sources,
+std::shared_ptr<bound_release> bound_release::make(release_content content, std::span<const release_content> sources,
                                                    adopt_settings settings) {
-  auto made = std::make_shared<release_image>(std::move(content), std::move(settings));
+  auto made = std::make_shared<bound_release>(std::move(content), std::move(settings));
   for (const auto& source : sources) made->bind(source);
   return made;
 }
 
-void release_image::bind(const release_content& source) {
+void bound_release::bind(const release_content& source) {
   sources_.push_back(source);
   for (const auto& plugin : source.plugins)
     for (const auto& type : plugin->types())
       if (!bindings_.contains(&type->abi())) bind(*plugin, *type);
 }
 
-void release_image::bind(const loaded_plugin& source, const servers::server_type& from) {
+void bound_release::bind(const loaded_plugin& source, const servers::server_type& from) {
   auto bound = std::make_unique<binding>();
   bound->from = &from;
   bound->to = find_type(from.name());
@@ -178,17 +178,17 @@ void release_image::bind(const loaded_plugin& source, const servers::server_type
   bindings_.emplace(&from.abi(), std::move(bound));
 }
 
-const servers::server_type* release_image::find_type(std::string_view name) const noexcept {
+const servers::server_type* bound_release::find_type(std::string_view name) const noexcept {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : found->second;
 }
 
-const release_image::binding* release_image::find_binding(const servers::server_type& type) const noexcept {
+const bound_release::binding* bound_release::find_binding(const servers::server_type& type) const noexcept {
   const auto found = bindings_.find(&type.abi());
   return found == bindings_.end() ? nullptr : found->second.get();
 }
 
-result<const migration::migration_path*> release_image::path_for(const servers::server_type& type) const {
+result<const migration::migration_path*> bound_release::path_for(const servers::server_type& type) const {
   if (find_type(type.name()) == &type) return nullptr;
   const auto* const bound = find_binding(type);
   if (bound == nullptr)
@@ -197,19 +197,19 @@ result<const migration::migration_path*> release_image::path_for(const servers::
   return &bound->path;
 }
 
-bool release_image::uses_others(const servers::server_type& type) const noexcept {
+bool bound_release::uses_others(const servers::server_type& type) const noexcept {
   const auto* const bound = find_binding(type);
   return bound != nullptr && bound->uses_others && bound->to != &type;
 }
 
-bool release_image::uses_others(const release_content& of) const noexcept {
+bool bound_release::uses_others(const release_content& of) const noexcept {
   return std::any_of(of.plugins.begin(), of.plugins.end(), [&](const auto& plugin) {
     return std::any_of(plugin->types().begin(), plugin->types().end(),
                        [&](const auto& type) { return uses_others(*type); });
   });
 }
 
-void release_image::adopt(servers::resting_server& server) const noexcept {
+void bound_release::adopt(servers::resting_server& server) const noexcept {
   const auto& type = server.type();
   const auto* const bound = find_binding(type);
   if (bound == nullptr) {
@@ -232,7 +232,7 @@ void release_image::adopt(servers::resting_server& server) const noexcept {
 }
 
 /// Null if nothing is to be kept. False: it could not be.
-bool release_image::keep_state(const servers::resting_server& server, const binding& bound,
+bool bound_release::keep_state(const servers::resting_server& server, const binding& bound,
                                std::shared_ptr<const migration::archive_buffer>& archive, not_moved& failed) const {
   const auto keep = settings_.keep.lock();
   if (keep == nullptr || bound.same_image || bound.path.steps.empty()) return true;
@@ -244,7 +244,7 @@ bool release_image::keep_state(const servers::resting_server& server, const bind
   return kept.has_value();
 }
 
-std::optional<migration::transformation> release_image::move_state(servers::resting_server& server,
+std::optional<migration::transformation> bound_release::move_state(servers::resting_server& server,
                                                                    const binding& bound, bool revertible,
                                                                    not_moved& failed) const {
   if (!bound.has_path || bound.forbidden) {
@@ -288,7 +288,7 @@ std::optional<migration::transformation> release_image::move_state(servers::rest
   return std::nullopt;
 }
 
-release_image::moved release_image::adopt_revertibly(servers::resting_server& server,
+bound_release::moved bound_release::adopt_revertibly(servers::resting_server& server,
                                                      std::optional<move>& undo) const noexcept {
   const auto& before = server.type();
   if (find_type(before.name()) == &before) return moved::nothing_to_do;
@@ -311,7 +311,7 @@ release_image::moved release_image::adopt_revertibly(servers::resting_server& se
 }
 
 /// The server's hooks have failed, or there are none: it becomes again what was kept of it, or fails.
-release_image::moved release_image::restore(servers::resting_server& server, const binding& bound,
+bound_release::moved bound_release::restore(servers::resting_server& server, const binding& bound,
                                             const not_moved& failed, std::optional<move>& undo) const {
   const auto give_up = [&](const std::string& more) {
     record_failure(server, {failed.why.step, failed.why.error + more, failed.why.timed_out}, failed.lost);
@@ -344,21 +344,21 @@ release_image::moved release_image::restore(servers::resting_server& server, con
   return accepted ? moved::moved : moved::nothing_to_do;
 }
 
-release_image::restorations release_image::restored() const {
+bound_release::restorations bound_release::restored() const {
   const std::scoped_lock lock{mutex_};
   return restored_;
 }
 
-release_image::restorations release_image::not_accepted() const {
+bound_release::restorations bound_release::not_accepted() const {
   const std::scoped_lock lock{mutex_};
   return not_accepted_;
 }
 
-release_image::move::~move() {
+bound_release::move::~move() {
   if (replaced_ != nullptr) destroy_and_free(*before_->abi().state, replaced_);
 }
 
-bool release_image::revert(servers::resting_server& server, move& undo) const noexcept {
+bool bound_release::revert(servers::resting_server& server, move& undo) const noexcept {
   const auto* const bound = find_binding(*undo.before_);
   if (bound == nullptr || !bound->same_image) adopted_.fetch_sub(1, std::memory_order_relaxed);
   if (undo.done_ && bound != nullptr && !bound->same_image) bound->moved.fetch_sub(1, std::memory_order_relaxed);
@@ -375,7 +375,7 @@ bool release_image::revert(servers::resting_server& server, move& undo) const no
   return false;
 }
 
-std::optional<std::uint64_t> release_image::convert_entries(servers::resting_server& server, bool down) const noexcept {
+std::optional<std::uint64_t> bound_release::convert_entries(servers::resting_server& server, bool down) const noexcept {
   const auto& type = server.type().abi();
   std::uint64_t left = 0;
   text_buffer text;
@@ -391,7 +391,7 @@ std::optional<std::uint64_t> release_image::convert_entries(servers::resting_ser
   return std::nullopt;
 }
 
-void release_image::destroy_old_states() const noexcept {
+void bound_release::destroy_old_states() const noexcept {
   std::vector<transformation> graves;
   {
     const std::scoped_lock lock{mutex_};
@@ -399,7 +399,7 @@ void release_image::destroy_old_states() const noexcept {
   }
 }
 
-void release_image::record_move(const binding& bound, const transformation& done) const noexcept {
+void bound_release::record_move(const binding& bound, const transformation& done) const noexcept {
   if (bound.same_image) return;
   bound.moved.fetch_add(1, std::memory_order_relaxed);
   adopted_.fetch_add(1, std::memory_order_relaxed);
@@ -410,7 +410,7 @@ void release_image::record_move(const binding& bound, const transformation& done
   }
 }
 
-void release_image::record_failure(const servers::resting_server& server, const step_failure& failure, bool lost,
+void bound_release::record_failure(const servers::resting_server& server, const step_failure& failure, bool lost,
                                    bool entry) const noexcept {
   try {
     auto made = describe_failure(server, failure);
@@ -425,12 +425,12 @@ void release_image::record_failure(const servers::resting_server& server, const 
   failed_.fetch_add(1, std::memory_order_release);
 }
 
-std::vector<server_failure> release_image::failures() const {
+std::vector<server_failure> bound_release::failures() const {
   const std::scoped_lock lock{mutex_};
   return failures_;
 }
 
-std::vector<type_count> release_image::counts() const {
+std::vector<type_count> bound_release::counts() const {
   std::vector<type_count> all;
   for (const auto& [abi, bound] : bindings_)
     if (const auto moved = bound->moved.load(std::memory_order_relaxed); moved != 0)
@@ -439,7 +439,7 @@ std::vector<type_count> release_image::counts() const {
   return all;
 }
 
-std::chrono::nanoseconds release_image::largest_migration() const noexcept {
+std::chrono::nanoseconds bound_release::largest_migration() const noexcept {
   return std::chrono::nanoseconds{largest_ns_.load(std::memory_order_relaxed)};
 }
 

@@ -1,4 +1,4 @@
-#include "upgrade/release_image.hpp"
+#include "upgrade/bound_release.hpp"
 
 #include "tests/upgrade/running_box.hpp"
 
@@ -9,12 +9,12 @@ namespace {
 
 using testing::HasSubstr;
 
-TEST(release_image, knows_the_path_of_every_type_that_may_be_running) {
+TEST(bound_release, knows_the_path_of_every_type_that_may_be_running) {
   const auto old = load(fixtures::counter_1_0_0);
   const auto middle = load(fixtures::counter_2_0_0);
   const auto next = load(fixtures::counter_3_0_0);
   const std::vector sources{old, middle};
-  const auto image = release_image::make(next, sources, {});
+  const auto image = bound_release::make(next, sources, {});
   const auto from_old = image->path_for(*old.plugins[0]->types()[0]);
   ASSERT_TRUE(from_old) << from_old.error().text();
   EXPECT_EQ((*from_old)->steps.size(), 2U);
@@ -24,20 +24,20 @@ TEST(release_image, knows_the_path_of_every_type_that_may_be_running) {
   EXPECT_EQ(image->find_type("counter.other"), nullptr);
 }
 
-TEST(release_image, has_no_lossy_path_unless_the_loss_is_accepted) {
+TEST(bound_release, has_no_lossy_path_unless_the_loss_is_accepted) {
   const auto old = load(ledger_1);
   const std::vector sources{load(ledger_2)};
   adopt_settings down{direction::down, std::chrono::seconds{1}, {}, {}};
   const auto& type = *sources[0].plugins[0]->types()[0];
-  EXPECT_THAT(release_image::make(old, sources, down)->path_for(type).error().text(), HasSubstr("would lose tags"));
+  EXPECT_THAT(bound_release::make(old, sources, down)->path_for(type).error().text(), HasSubstr("would lose tags"));
   down.accept_loss = {"tags"};
-  EXPECT_TRUE(release_image::make(old, sources, down)->path_for(type));
+  EXPECT_TRUE(bound_release::make(old, sources, down)->path_for(type));
 }
 
-TEST(release_image, says_why_there_is_no_path) {
+TEST(bound_release, says_why_there_is_no_path) {
   const auto next = load(fixtures::shared_1_0_0);
   const std::vector sources{load(fixtures::counter_1_0_0)};
-  const auto image = release_image::make(next, sources, {});
+  const auto image = bound_release::make(next, sources, {});
   EXPECT_THAT(image->path_for(*sources[0].plugins[0]->types()[0]).error().text(),
               HasSubstr("has no type counter.server"));
   const auto stranger = load(ledger_1);
