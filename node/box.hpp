@@ -2,8 +2,8 @@
 //
 //   start     manifest -> plugins -> runtime -> supervised servers -> listeners; a failure undoes what was done
 //   upgrade   load and check -> listeners opened -> switch (upgrade/), and with it the servers that the release adds
-//   are
-//             started, in its tree -> removed ones drained and stopped, changed arguments told -> listeners
+//             are started, in its tree -> removed ones drained and stopped, changed arguments told
+//             -> listeners
 //   rollback  the same downwards, to the nearest parent
 //   commit    parents are forgotten, their images given to who unmaps them (image_retirement.hpp)
 //   rehearse  the upgrade in a copy of the process; changes nothing here

@@ -363,9 +363,8 @@ void box::implementation::record_as(const releases::manifest& before, const rele
 
 std::string what_to_do_about_late_hooks() {
   return "nothing can interrupt a hook; when it returns, its server is put back as it was, and until then that "
-         "server's "
-         "callers wait (mode atomic: all callers). If it never returns: save what you need of the servers that still "
-         "answer (molt state get), then kill -KILL " +
+         "server's callers wait (mode atomic: all callers). If it never returns: save what you need of the servers "
+         "that still answer (molt state get), then kill -KILL " +
          std::to_string(::getpid()) + ": moltd starts the permanent release, whose servers begin anew";
 }
 

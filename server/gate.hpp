@@ -1,8 +1,8 @@
 // The gate before every root activation: an external call, a turn of the pool, a delivery from a connection, a start.
 //
 //   gate     event                          next      activations
-//   open     close()                        closing   none begins; those begun go on, and calls that their handlers
-//   make with them closing  no thread is active            closed    none
+//   open     close()                        closing   none begins; those begun go on, with the calls that they make
+//   closing  no thread is active            closed    none
 //            deadline passed                open      as before
 //   closed   open()                         open
 //

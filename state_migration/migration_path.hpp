@@ -1,12 +1,12 @@
 // How one state gets from the running image's type to the next image's: the cheapest sound way over a route of the
 // graph.
 //
-//   way       when                                                       steps
-//   keep      same fingerprint, code-free on both sides                   none: the pointer is handed over
-//   in place  hooks; every type that changes image is code-free           hook, hook, ...
-//   archive   otherwise: a type that reaches code of its image, or an      bridge (save by one image, load by the
-//   other), hook, ...
-//             archive edge
+//   way       when                                               steps
+//   keep      same fingerprint, code-free on both sides          none: the pointer is handed over
+//   in place  hooks; every type that changes image is code-free  hook, hook, ...
+//   archive   otherwise: a type that reaches code of its image,  bridge (save by one image,
+//             or an archive edge                                 load by the other),
+//                                                                hook, ...
 #pragma once
 
 #include "base/result.hpp"

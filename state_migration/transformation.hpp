@@ -4,9 +4,9 @@
 //   old        run, all steps done             complete   the new state (the old one is kept until keep_new or revert)
 //   old        a step fails, or runs too long, failed     the old state, as before
 //              or self_check refuses the new state
-//   old        ... and the old one was         lost       the old state, emptied by its hook: only when memory runs out
-//   while
-//              consumed and cannot be restored            restoring
+//   old        ... and the old one was         lost       the old state, emptied by its hook: only when
+//              consumed and cannot be                     memory runs out while restoring
+//              restored
 //   complete   keep_new                        finished   the new state; the old one is destroyed
 //   complete   revert                          failed     the old state, as before
 //

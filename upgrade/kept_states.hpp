@@ -1,9 +1,9 @@
 // What servers were when they migrated, kept until commit or rollback: for a rollback whose hooks are the faulty part.
 //
 //   entry     event                                             next
-//   (none)    its server is about to be migrated                kept     its state is written down, before any hook
-//   runs kept      the migration failed, so the server is as before  (none) kept      commit; or the rollback is done
-//   (none)   all at once, with this
+//   (none)    its server is about to be migrated                kept: its state is written down before any hook runs
+//   kept      the migration failed, so the server is as before  (none)
+//   kept      commit; or the rollback is done                   (none), all at once, with this
 //
 // Going back to an entry loses what its server did since: an operator must accept that by the time from which on it is
 // lost, since=2026-01-31T12:00:00Z, as loss_since() spells it.

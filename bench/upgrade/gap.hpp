@@ -1,5 +1,5 @@
-// What is upgraded in the measurements: servers with a large table, and a server to have very many of. 2.0.0 adds one
-// field
+// What is upgraded in the measurements: servers with a large table, and a server to have very many of.
+// 2.0.0 adds one field
 //   table   to each entry, through an evolving map
 //   hooked  to each entry, by an ordinary hook
 //   moved   beside the table, whose entries stay as they are

@@ -2,9 +2,9 @@
 // entries had any stands in a set.
 //
 //   1.0.0   hits and name, in an ordinary map, vector and set
-//   2.0.0   and a quota, through an evolving map; the entry named "bad" cannot be converted. Hours and set are evolving
-//   too 3.0.0   and a tag, through an evolving map of the evolving map; hours evolve once more, the set stays as it
-//   became
+//   2.0.0   and a quota, through an evolving map; the entry named "bad" cannot be converted;
+//           hours and set evolve too
+//   3.0.0   and a tag, through an evolving map of the evolving map; hours evolve once more, the set stays as it became
 #include <molt/plugin.hpp>
 
 #include <stdexcept>
