@@ -67,7 +67,7 @@ result<void> check_type(const known_types& types, const std::string& name, std::
 /// `plugin` and its namesake of another release.
 result<void> check_version(const plugin_description& plugin, const std::filesystem::path& file,
                            const std::filesystem::path& other_file) {
-  const auto other = loader::inspect(other_file);
+  const auto other = loader::inspect_foreign(other_file);
   if (!other) return ok();
   const auto changes = loader::unversioned_changes(other->plugin, plugin);
   if (changes.empty()) return ok();

@@ -200,11 +200,12 @@ void print_text(const inspected_file& file) {
   for (std::size_t i = 0; i < file.allowed.size(); ++i)
     if (file.allowed[i] != nullptr)
       std::printf("allowed: %s (%s): %s\n", file.seen.findings[i].text.c_str(),
-                  std::string{to_string(file.seen.findings[i].kind)}.c_str(), file.allowed[i]->c_str());
+                  std::string{to_string(file.seen.findings[i].kind)}.c_str(), printable(*file.allowed[i]).c_str());
 }
 
 void print_all(const settings& with, const inspect_request& request, const std::vector<inspected_file>& files,
                const std::vector<std::string>& unused) {
+  if (request.quiet) return;
   if (request.sarif) return print_json(sarif_of(files, unused));
   if (with.json && files.size() == 1 && !files.front().failed) return print_json(json_of(files.front()));
   if (with.json && files.size() > 1) {
@@ -212,7 +213,7 @@ void print_all(const settings& with, const inspect_request& request, const std::
     for (const auto& file : files) all.push_back(json_of(file));
     return print_json(std::move(all));
   }
-  if (with.json || request.quiet) return;
+  if (with.json) return;
   for (std::size_t i = 0; i < files.size(); ++i) {
     if (files[i].failed) continue;
     if (i > 0) std::fputc('\n', stdout);
@@ -223,7 +224,9 @@ void print_all(const settings& with, const inspect_request& request, const std::
 }  // namespace
 
 // Exit 1 says that a node would refuse to load one of the files, or that it has findings as bad as --fail-on says.
-int inspect(const settings& with, const inspect_request& request) {
+int inspect(const settings& asked, const inspect_request& request) {
+  settings with = asked;
+  if (request.quiet) with.json = false;  // nothing on stdout, errors neither
   releases::inspection_policy policy;
   if (!request.policy.empty()) {
     auto read = releases::inspection_policy::read(request.policy);
@@ -238,9 +241,9 @@ int inspect(const settings& with, const inspect_request& request) {
   for (const auto& path : request.files) files.push_back(look(path, fail_on, policy));
   const auto unused = policy.unused();
   print_all(with, request, files, unused);
-  for (const auto& text : unused) std::fprintf(stderr, "molt: %s\n", text.c_str());
+  for (const auto& text : unused) std::fprintf(stderr, "molt: %s\n", printable(text).c_str());
 
-  const bool answered = request.sarif || (with.json && files.size() > 1);
+  const bool answered = !request.quiet && (request.sarif || (with.json && files.size() > 1));
   int exit_code = exit_done;
   for (const auto& file : files) {
     if (file.passed) continue;
@@ -262,7 +265,7 @@ result<void> check_policy(const std::string& folder, const std::string& policy_f
     if (file.failed) return *file.failed;
     if (!file.passed) return why_not_passed(file, level);
   }
-  for (const auto& text : policy.unused()) std::fprintf(stderr, "molt: %s\n", text.c_str());
+  for (const auto& text : policy.unused()) std::fprintf(stderr, "molt: %s\n", printable(text).c_str());
   return ok();
 }
 

@@ -73,6 +73,10 @@ KEPT void* open() { return dlopen("libm.so.6", 1); }
 KEPT void* open() { return dlmopen(-1, "libm.so.6", 1); }
 #elif defined(PITFALL_fork)
 KEPT int start() { return fork(); }
+#elif defined(PITFALL_fork_by_another_name)
+extern "C" int _Fork();
+extern "C" int __vfork();
+KEPT int start() { return _Fork() + __vfork(); }
 #elif defined(PITFALL_exec)
 KEPT int start() { return execv("/bin/true", nullptr); }
 #elif defined(PITFALL_spawn)
@@ -81,6 +85,9 @@ KEPT int start(int* id) { return posix_spawn(id, "/bin/true", nullptr, nullptr, 
 KEPT void end() { exit(0); }
 #elif defined(PITFALL_signal)
 KEPT void* handle() { return reinterpret_cast<void*>(signal(10, nullptr)); }
+#elif defined(PITFALL_signal_by_another_name)
+extern "C" void* bsd_signal(int, void*);
+KEPT void* handle() { return bsd_signal(10, nullptr); }
 #elif defined(PITFALL_timer)
 KEPT int timer(void** made) { return timer_create(0, nullptr, made); }
 #elif defined(PITFALL_ifunc)
