@@ -1,4 +1,5 @@
 // The command line: what it accepts, its help, and which command it calls.
+#include "base/standard_files.hpp"
 #include "tools/cli_commands.hpp"
 
 #include <CLI/App.hpp>
@@ -455,6 +456,7 @@ class command_line {
 }  // namespace
 
 int main(int argc, char** argv) {
+  molt::open_standard_files();
   try {
     command_line line;
     const int exit_code = line.run(argc, argv);

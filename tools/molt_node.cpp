@@ -1,4 +1,5 @@
 // molt-node: one box as a process. moltd starts it; it can be run alone for development.
+#include "base/standard_files.hpp"
 #include "base/unique_fd.hpp"
 #include "node/api_error.hpp"
 #include "node/box.hpp"
@@ -210,7 +211,9 @@ int serve(const settings& asked) {
 }  // namespace
 
 int main(int count, char** words) {
+  molt::open_standard_files();
   (void)std::signal(SIGPIPE, SIG_IGN);
+  (void)std::signal(SIGHUP, SIG_IGN);  // a terminal that closes must not cost the servers their states
   settings asked;
   CLI::App app{"Runs the plugins and servers of one release. moltd starts it; SIGTERM stops it gracefully.",
                "molt-node"};

@@ -1,4 +1,5 @@
 // moltd: supervises one box. It owns the release store, the control socket and the listening sockets, and never loads a plugin.
+#include "base/standard_files.hpp"
 #include "node/api_error.hpp"
 #include "tools/moltd_daemon.hpp"
 
@@ -67,7 +68,9 @@ int serve(molt::daemon::options with) {
 }  // namespace
 
 int main(int count, char** words) {
+  molt::open_standard_files();
   (void)std::signal(SIGPIPE, SIG_IGN);
+  (void)std::signal(SIGHUP, SIG_IGN);  // a terminal that closes must not cost the servers their states
   molt::daemon::options with;
   std::string store;
   std::string runtime;
