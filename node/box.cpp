@@ -142,7 +142,9 @@ box_status box::implementation::status() const {
   now.current = {current_.id(), current_.folder};
   for (const auto& parent : parents_) now.parents.push_back({parent.id(), parent.folder});
   now.changing_to = changing_to_;
+  if (loading_) now.phase = upgrade::phase::prepared;
   now.rehearsing = rehearsing_;
+  now.committed = committed_;
   now.last = last_;
   return now;
 }
@@ -170,6 +172,8 @@ result<std::unique_ptr<box>> box::start(const std::filesystem::path& release_fol
 result<void> box::cancel_upgrade() { return implementation_->cancel_upgrade(); }
 
 void box::cancel_change() noexcept { implementation_->cancel_change(); }
+bool box::stops() const noexcept { return implementation_->stops(); }
+std::uint64_t box::adopt() { return implementation_->adopt(); }
 void box::stop(std::chrono::milliseconds patience) { implementation_->stop(patience); }
 
 result<upgrade::plan> box::plan_upgrade(const std::filesystem::path& release_folder, const change_request& request,
@@ -189,8 +193,9 @@ result<upgrade::report> box::upgrade(const std::filesystem::path& release_folder
 result<upgrade::report> box::rollback(const change_request& request, const std::filesystem::path& parent) {
   return implementation_->rollback(request, parent);
 }
-result<std::vector<loader::unload_report>> box::commit(std::chrono::nanoseconds timeout) {
-  return implementation_->commit(timeout);
+result<std::vector<loader::unload_report>> box::commit(std::chrono::nanoseconds timeout,
+                                                       std::optional<std::uint64_t> adoption) {
+  return implementation_->commit(timeout, adoption);
 }
 result<void> box::offer_listeners(std::vector<named_fd> given) {
   return implementation_->offer_listeners(std::move(given));

@@ -25,6 +25,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -58,6 +59,7 @@ struct change_request {
   std::optional<std::chrono::milliseconds> switch_timeout{};  ///< otherwise the manifest's
   std::optional<replaying> replay{};                          ///< in a rehearsal; otherwise the manifest's
   std::string contents{};  ///< SHA-256 that the molt-contents of the release's folder must have; empty: any
+  std::optional<std::uint64_t> adoption{};  ///< what adopt() gave whoever asks; none: asked by hand, never too late
 };
 
 /// One release as status shows it.
@@ -76,6 +78,7 @@ struct box_status {
   upgrade::phase phase = upgrade::phase::idle;  ///< of the operation under way, or how the last one ended
   std::string changing_to;                      ///< not empty while one is under way
   std::string rehearsing;                       ///< the release whose rehearsal is under way, if one is
+  bool committed = false;                       ///< the current release was, in this process
   std::uint64_t migrated = 0;
   std::uint64_t entries_left = 0;              ///< of evolving containers, while they are converted
   std::vector<upgrade::late_hook> late_hooks;  ///< that run, and are over hook_timeout
@@ -118,6 +121,11 @@ class box {
 
   /// An upgrade under way rolls back soon; none begins any more. The first step of an orderly stop.
   void cancel_change() noexcept;
+  /// Whether it was called: whatever a change came to, the servers end soon.
+  [[nodiscard]] bool stops() const noexcept;
+  /// For who takes the box over from another: changes and commits that the other has asked for and that have not begun
+  /// are refused from here on; status() shows one that has. Returns the number to ask with; before the first, it is 0.
+  std::uint64_t adopt();
   /// Stops accepting, answers what came in, closes the connections, stops the supervised servers in reverse order.
   /// Nothing else may be asked of the box afterwards.
   void stop(std::chrono::milliseconds patience);
@@ -138,9 +146,11 @@ class box {
   /// Errors: busy, not_found (no parent).
   result<upgrade::report> rollback(const change_request&, const std::filesystem::path& parent = {});
   /// Makes the upgrade under way roll back; does not wait for it, and its report tells how it ended, which may be that
-  /// it was done before. Threading: beside all others. Errors: not_found (none is under way, or it is a rollback).
+  /// it was done before. Ends a rehearsal under way, which is then refused. Threading: beside all others.
+  /// Errors: not_found (neither is under way).
   result<void> cancel_upgrade();
-  result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout);
+  result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout,
+                                                    std::optional<std::uint64_t> adoption = {});
 
   /// Listening sockets for a release to come. They replace earlier offers of the same names.
   result<void> offer_listeners(std::vector<named_fd>);

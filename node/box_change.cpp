@@ -156,6 +156,7 @@ result<upgrade::plan> box::implementation::plan_rollback(const change_request& r
 void box::implementation::note_rehearsal(std::string of) {
   const std::lock_guard lock{mutex_};
   rehearsing_ = std::move(of);
+  rehearsal_cancelled_ = false;
 }
 
 result<rehearsal_report> box::implementation::rehearse(const std::filesystem::path& folder,
@@ -191,24 +192,50 @@ result<rehearsal_report> box::implementation::rehearse(const std::filesystem::pa
   };
   wanted.limits = rehearsal_limits_of(up.to.manifest);
   wanted.image_folders = {folder, up.from.folder};
-  wanted.given_up = [&] { return cancelled_.load(std::memory_order_relaxed) || (given_up && given_up()); };
+  wanted.given_up = [&] {
+    return cancelled_.load(std::memory_order_relaxed) || rehearsal_cancelled_.load(std::memory_order_relaxed) ||
+           (given_up && given_up());
+  };
   const std::lock_guard undisturbed{without_rest_};
   note_rehearsal(wanted.to);
   auto done = node::rehearse(*runtime_, wanted);
+  const bool told_to_end = rehearsal_cancelled_.load();
   note_rehearsal({});
+  if (done || done.error().why() != reason::stopping) return done;
+  if (cancelled_.load()) return error{reason::stopping, "the node stops, so the rehearsal was ended"};
+  if (told_to_end) return error{reason::refused, "the rehearsal was told to end"};
   return done;
 }
 
 // ---- Doing
 
+/// Status shows a change as long as this lives, and then the report, if there is one.
+class box::implementation::change_under_way {
+ public:
+  explicit change_under_way(implementation& of) noexcept : of_{of} {}
+  change_under_way(const change_under_way&) = delete;
+  change_under_way& operator=(const change_under_way&) = delete;
+  ~change_under_way() { of_.end(std::move(report_)); }
+  result<upgrade::report> ends_with(result<upgrade::report> report) {
+    if (report) report_ = *report;
+    return report;
+  }
+
+ private:
+  implementation& of_;
+  std::optional<upgrade::report> report_;
+};
+
 result<upgrade::report> box::implementation::upgrade(const std::filesystem::path& folder,
                                                      const change_request& request) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
+  MOLT_CHECK(begin(folder, direction::up, request));
+  change_under_way shown{*this};
   MOLT_TRY(loaded_release next, load_release_folder(folder, request.contents));
   auto up = prepare(direction::up, std::move(next.facts), next.content.descriptions(), request);
   up.content = std::move(next.content);
-  return run(std::move(up));
+  return shown.ends_with(run(std::move(up)));
 }
 
 /// A parent that a commit or a restart let go of stands in its folder only.
@@ -221,86 +248,117 @@ result<upgrade::report> box::implementation::rollback(const change_request& requ
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
   MOLT_CHECK(check_losses(request));
+  MOLT_CHECK(begin(parent, direction::down, request));
+  change_under_way shown{*this};
   if (must_load(parent)) {
     MOLT_TRY(loaded_release before, load_release_folder(parent, request.contents));
     auto down = prepare(direction::down, std::move(before.facts), before.content.descriptions(), request);
     down.content = std::move(before.content);
-    return run(std::move(down));
+    return shown.ends_with(run(std::move(down)));
   }
   MOLT_TRY(change back, prepare_rollback(request));
-  return run(std::move(back));
+  return shown.ends_with(run(std::move(back)));
 }
 
-result<std::vector<loader::unload_report>> box::implementation::commit(std::chrono::nanoseconds timeout) {
+result<std::vector<loader::unload_report>> box::implementation::commit(std::chrono::nanoseconds timeout,
+                                                                       std::optional<std::uint64_t> adoption) {
   const std::unique_lock alone{operation_, std::try_to_lock};
   if (!alone) return busy();
+  {
+    const std::lock_guard lock{mutex_};
+    MOLT_CHECK(check_adoption(adoption));
+  }
   const std::lock_guard undisturbed{without_rest_};
   auto gone = switcher_->commit(timeout);
   if (gone) {
     const std::lock_guard lock{mutex_};
     parents_.clear();
+    committed_ = true;
   }
   return gone;
 }
 
-void box::implementation::begin(std::string to, direction going) {
+std::uint64_t box::implementation::adopt() {
   const std::lock_guard lock{mutex_};
-  changing_to_ = std::move(to);
+  return ++adoptions_;
+}
+
+result<void> box::implementation::check_adoption(std::optional<std::uint64_t> adoption) const {
+  if (!adoption || *adoption == adoptions_) return ok();
+  return error{reason::refused, "whoever asked for it has been replaced meanwhile; nothing was changed"};
+}
+
+/// From here on status shows the change. `to`: its folder, which may be empty for a parent that is in memory.
+result<void> box::implementation::begin(const std::filesystem::path& to, direction going,
+                                        const change_request& request) {
+  const std::lock_guard lock{mutex_};
+  MOLT_CHECK(check_adoption(request.adoption));
+  changing_to_ = to.filename().string();
+  if (changing_to_.empty()) changing_to_ = parents_.empty() ? "its parent" : parents_.back().id();
   changing_up_ = going == direction::up;
+  loading_ = true;
   upgrade_cancelled_ = false;
+  return ok();
+}
+
+void box::implementation::note_loaded(const std::string& to) {
+  const std::lock_guard lock{mutex_};
+  changing_to_ = to;
+  loading_ = false;
 }
 
 result<void> box::implementation::cancel_upgrade() {
   const std::lock_guard lock{mutex_};
-  if (changing_to_.empty() || !changing_up_) return error{reason::not_found, "no upgrade is under way"};
-  upgrade_cancelled_ = true;
+  const bool upgrades = !changing_to_.empty() && changing_up_;
+  if (!upgrades && rehearsing_.empty()) return error{reason::not_found, "no upgrade is under way"};
+  (upgrades ? upgrade_cancelled_ : rehearsal_cancelled_) = true;
   return ok();
 }
 
 void box::implementation::end(std::optional<upgrade::report> report) {
   const std::lock_guard lock{mutex_};
   changing_to_.clear();
+  loading_ = false;
   if (report) last_ = std::move(report);
   offered_.clear();  // what was offered was for this change
 }
 
 result<upgrade::report> box::implementation::run(change change) {
   const std::lock_guard undisturbed{without_rest_};
-  begin(change.to.id(), change.going);
-  auto ended = [&]() -> result<upgrade::report> {
-    if (cancelled_.load()) return error{reason::stopping, "the node stops"};
-    auto planned = plan_of(change);
-    if (planned.refused()) {
-      auto report = refused(change.from, change.to, change.going, planned.problems);
-      report.notes = planned.notes;
-      report.plan = std::move(planned);
-      return report;
-    }
-    auto sockets = sockets_for(&change.from.manifest, change.to.manifest);
-    if (!sockets) return refused(change.from, change.to, change.going, {sockets.error().text()});
-    change.sockets = std::move(*sockets);
-
-    announce_connection_types(change);
-    follow_switch(change);
-    tell_of_late_hooks(change);
-    auto report = do_switch(change);
-    if (report && report->cancelled)
-      report->problems.emplace_back(cancelled_.load() ? "the node stops, so everything went back"
-                                                      : "it was told to go back while it was under way");
-    // Needs attention may be on neither release wholly; then what runs decides.
-    if (!report || report->result == phase::refused || report->result == phase::rolled_back ||
-        switcher_->current().id != change.to.id()) {
-      restore(change);
-      return report;
-    }
-    remember(change);
-    record_as(change.from.manifest, change.to.manifest, recorded::now_too);
-    finish_supervision(change, *report);
-    apply_listeners(change, *report);
+  if (cancelled_.load()) return error{reason::stopping, "the node stops"};
+  auto planned = plan_of(change);
+  if (planned.refused()) {
+    auto report = refused(change.from, change.to, change.going, planned.problems);
+    report.notes = planned.notes;
+    report.plan = std::move(planned);
     return report;
-  }();
-  end(ended ? std::optional{*ended} : std::nullopt);
-  return ended;
+  }
+  auto sockets = sockets_for(&change.from.manifest, change.to.manifest);
+  if (!sockets) return refused(change.from, change.to, change.going, {sockets.error().text()});
+  change.sockets = std::move(*sockets);
+  return carry_out(change);
+}
+
+result<upgrade::report> box::implementation::carry_out(change& change) {
+  announce_connection_types(change);
+  follow_switch(change);
+  tell_of_late_hooks(change);
+  note_loaded(change.to.id());
+  auto report = do_switch(change);
+  if (report && report->cancelled)
+    report->problems.emplace_back(cancelled_.load() ? "the node stops, so everything went back"
+                                                    : "it was told to go back while it was under way");
+  // Needs attention may be on neither release wholly; then what runs decides.
+  if (!report || report->result == phase::refused || report->result == phase::rolled_back ||
+      switcher_->current().id != change.to.id()) {
+    restore(change);
+    return report;
+  }
+  remember(change);
+  record_as(change.from.manifest, change.to.manifest, recorded::now_too);
+  finish_supervision(change, *report);
+  apply_listeners(change, *report);
+  return report;
 }
 
 result<upgrade::report> box::implementation::do_switch(change& change) {
@@ -335,6 +393,7 @@ void box::implementation::remember(const change& change) {
     parents_.pop_back();
   }
   current_ = change.to;
+  committed_ = false;
   retirement_->set(image_settings_of(current_.manifest));
   report_for(current_);
 }

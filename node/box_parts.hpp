@@ -22,6 +22,7 @@ class box::implementation {
 
   result<void> start(const std::filesystem::path& release_folder);
   void cancel_change() noexcept { cancelled_.store(true); }
+  [[nodiscard]] bool stops() const noexcept { return cancelled_.load(); }
   result<void> cancel_upgrade();
   void stop(std::chrono::milliseconds patience);
 
@@ -31,7 +32,9 @@ class box::implementation {
                                     std::function<bool()> given_up);
   result<upgrade::report> upgrade(const std::filesystem::path&, const change_request&);
   result<upgrade::report> rollback(const change_request&, const std::filesystem::path& parent);
-  result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout);
+  result<std::vector<loader::unload_report>> commit(std::chrono::nanoseconds timeout,
+                                                    std::optional<std::uint64_t> adoption);
+  std::uint64_t adopt();
 
   result<void> offer_listeners(std::vector<named_fd>);
   [[nodiscard]] box_status status() const;
@@ -72,6 +75,7 @@ class box::implementation {
   [[nodiscard]] result<change> prepare_rollback(const change_request&) const;
   [[nodiscard]] upgrade::plan plan_of(const change&) const;
   [[nodiscard]] result<upgrade::report> run(change);
+  [[nodiscard]] result<upgrade::report> carry_out(change&);
   [[nodiscard]] result<upgrade::report> do_switch(change&);
   void announce_connection_types(const change&);
   void restore(const change&);
@@ -84,8 +88,11 @@ class box::implementation {
   /// What of servers is recorded: those that will start, or also those that run.
   enum class recorded { later, now_too };
   void record_as(const releases::manifest& before, const releases::manifest& next, recorded which);
-  void begin(std::string to, upgrade::direction);
+  class change_under_way;
+  [[nodiscard]] result<void> begin(const std::filesystem::path& to, upgrade::direction, const change_request&);
+  void note_loaded(const std::string& to);
   void end(std::optional<upgrade::report>);
+  [[nodiscard]] result<void> check_adoption(std::optional<std::uint64_t>) const;
   void note_rehearsal(std::string of);
 
   [[nodiscard]] error call_error(int status, const json_call&, const molt_handler&, molt_ref to,
@@ -96,7 +103,8 @@ class box::implementation {
   box_options options_;
   bool stopped_ = false;
   std::atomic<bool> cancelled_{false};
-  std::atomic<bool> upgrade_cancelled_{false};  // the one under way; set under mutex_
+  std::atomic<bool> upgrade_cancelled_{false};    // the one under way; set under mutex_
+  std::atomic<bool> rehearsal_cancelled_{false};  // likewise
   std::unique_ptr<crash_reporter> reporter_;  // null: failures are not reported
   std::unique_ptr<servers::runtime> runtime_;
   std::unique_ptr<data_plane> plane_;
@@ -113,9 +121,12 @@ class box::implementation {
   release_facts current_;
   std::vector<release_facts> parents_;
   listening_sockets offered_;
+  std::uint64_t adoptions_ = 0;
   std::string changing_to_;
+  bool loading_ = false;  ///< what is changed to; nothing has been touched yet
   bool changing_up_ = false;
   std::string rehearsing_;
+  bool committed_ = false;
   std::optional<upgrade::report> last_;
 };
 

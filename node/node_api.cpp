@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -134,6 +135,13 @@ struct change_body {
   change_request request;
 };
 
+/// None: asked by hand.
+result<std::optional<std::uint64_t>> adoption_in(request_body& given) {
+  if (!given.has("adoption")) return std::optional<std::uint64_t>{};
+  MOLT_TRY(const std::int64_t number, given.number("adoption", 0, std::numeric_limits<std::int64_t>::max()));
+  return std::optional{static_cast<std::uint64_t>(number)};
+}
+
 result<change_body> read_change(const http_request& asked, bool folder_needed) {
   MOLT_TRY(request_body given, request_body::of(asked));
   change_body made;
@@ -162,6 +170,7 @@ result<change_body> read_change(const http_request& asked, bool folder_needed) {
   MOLT_TRY(made.request.from_kept, given.flag("from_kept"));
   MOLT_TRY(const std::int64_t switch_timeout_ms, given.number("switch_timeout_ms", 1, switch_timeout_max_ms));
   if (switch_timeout_ms != 0) made.request.switch_timeout = std::chrono::milliseconds{switch_timeout_ms};
+  MOLT_TRY(made.request.adoption, adoption_in(given));
   MOLT_CHECK(given.nothing_else());
   if (folder_needed && !made.rollback && made.folder.empty())
     return error{reason::invalid_argument, "release_dir: expected the release's folder"};
@@ -216,16 +225,22 @@ result<http_response> post_rehearse(box& node, const http_request& asked) {
   return http_response{200, to_json(report)};
 }
 
+http_response report_of_change(const box& node, const upgrade::report& report) {
+  json::object made = object_of(report);
+  made["stopping"] = node.stops();
+  return body(made);
+}
+
 result<http_response> post_upgrade(box& node, const http_request& asked) {
   MOLT_TRY(const change_body change, read_change(asked, true));
   MOLT_TRY(const upgrade::report report, node.upgrade(change.folder, change.request));
-  return http_response{200, to_json(report)};
+  return report_of_change(node, report);
 }
 
 result<http_response> post_rollback(box& node, const http_request& asked) {
   MOLT_TRY(const change_body change, read_change(asked, false));
   MOLT_TRY(const upgrade::report report, node.rollback(change.request, change.folder));
-  return http_response{200, to_json(report)};
+  return report_of_change(node, report);
 }
 
 result<http_response> post_cancel(box& node, const http_request& asked) {
@@ -235,9 +250,15 @@ result<http_response> post_cancel(box& node, const http_request& asked) {
   return http_response{200, "{}"};
 }
 
+result<http_response> post_adopt(box& node, const http_request& asked) {
+  MOLT_TRY(request_body given, request_body::of(asked));
+  MOLT_CHECK(given.nothing_else());
+  return body({{"adoption", node.adopt()}});
+}
+
 result<http_response> post_commit(box& node, const http_request& asked) {
   MOLT_TRY(const change_body change, read_change(asked, false));
-  MOLT_TRY(const auto gone, node.commit(commit_timeout));
+  MOLT_TRY(const auto gone, node.commit(commit_timeout, change.request.adoption));
   json::array images;
   for (const auto& image : gone)
     images.push_back({{"plugin", image.plugin},
@@ -299,6 +320,7 @@ result<http_response> dispatch(box& node, const http_request& asked) {
       {"/v1/upgrade", false, post_upgrade},
       {"/v1/rollback", false, post_rollback},
       {"/v1/cancel", false, post_cancel},
+      {"/v1/adopt", false, post_adopt},
       {"/v1/commit", false, post_commit},
   };
   if (is_about_servers(asked.path)) return answer_about_servers(node.runtime(), asked);
@@ -446,7 +468,8 @@ std::string to_json(const box_status& status) {
                     {{"current", status.current.id},
                      {"release_dir", status.current.folder.string()},
                      {"parent", parent},
-                     {"parents", std::move(parents)}}},
+                     {"parents", std::move(parents)},
+                     {"committed", status.committed}}},
                    {"servers", status.servers},
                    {"connections", status.connections},
                    {"images_kept", status.images_kept},

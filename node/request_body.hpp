@@ -28,6 +28,8 @@ class request_body {
     return made;
   }
 
+  [[nodiscard]] bool has(std::string_view key) const { return object_.contains(key); }
+
   [[nodiscard]] std::optional<boost::json::value> take(std::string_view key) {
     const auto found = object_.find(key);
     if (found == object_.end()) return std::nullopt;

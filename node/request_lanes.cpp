@@ -9,7 +9,8 @@ namespace {
 using namespace std::string_view_literals;
 
 constexpr std::array changes{"/v1/plan"sv, "/v1/rehearse"sv, "/v1/upgrade"sv, "/v1/rollback"sv, "/v1/commit"sv};
-constexpr std::array never_wait{"/v1/status"sv, "/v1/cancel"sv, "/v1/history"sv, "/v1/crashes"sv, "/v1/releases"sv};
+constexpr std::array never_wait{"/v1/status"sv,  "/v1/cancel"sv,  "/v1/adopt"sv,
+                                "/v1/history"sv, "/v1/crashes"sv, "/v1/releases"sv};
 constexpr std::array never_wait_for_a_server{"status"sv, "trace"sv, "unwatch"sv, "resume"sv};
 constexpr auto servers = "/v1/servers"sv;
 

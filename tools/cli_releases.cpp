@@ -116,6 +116,8 @@ void suggest_after_change(const settings& with, const json::value& body, const c
     suggest(with, "the upgrade was still under way and has gone back; " + to + " serves");
   else if (exit_code == exit_done)
     suggest(with, "molt status");
+  else if (exit_code == exit_refused && flag_of(body, "cancelled"))
+    suggest(with, "nothing was begun; " + from + " serves as before");
   else if (exit_code == exit_refused)
     suggest(with, member_of(body, "rehearsal").is_object()
                       ? "nothing was changed; correct what failed, or go without: molt upgrade --no-rehearsal " + to
@@ -303,8 +305,7 @@ int commit(const settings& with) {
     print_json(done.body);
     return exit_done;
   }
-  const std::string permanent = text_of(done.body, "permanent");
-  std::printf("%s\n", permanent.empty() ? "committed" : (permanent + " is permanent").c_str());
+  std::printf("%s is permanent\n", text_of(done.body, "release").c_str());
   suggest(with, "molt releases");
   return exit_done;
 }

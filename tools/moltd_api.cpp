@@ -1,7 +1,7 @@
 // What the control socket asks: routes, status, lists; everything else about servers is the node's to answer.
-#include "node/api_error.hpp"
 #include "node/http_client.hpp"
 #include "node/json_codec.hpp"
+#include "tools/moltd_answers.hpp"
 #include "tools/moltd_daemon.hpp"
 
 #include <boost/json.hpp>
@@ -21,8 +21,6 @@ constexpr milliseconds servers_timeout{30'000};
 constexpr std::int64_t call_timeout_default_ms = 5000;
 constexpr std::int64_t call_timeout_most_ms = 3'600'000;
 constexpr milliseconds call_grace{2000};
-
-http_response respond(const json::object& body) { return {200, json::serialize(body), "application/json"}; }
 
 json::value or_null(const std::string& text) { return text.empty() ? json::value(nullptr) : json::value(text); }
 

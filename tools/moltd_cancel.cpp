@@ -1,12 +1,14 @@
 // A rollback that comes while an upgrade is under way: the node is told to go back, and the upgrade's own end is waited
 // for.
 //
-//   the upgrade ended    then
-//   rolled_back          done: the servers are where the operator wants them
-//   done                 before the node heard of it; nothing here: it is rolled back as any other
-//   otherwise            nothing here: what stands in the way of a rollback is said as always
-#include "node/api_error.hpp"
-#include "node/json_codec.hpp"
+//   the upgrade          then
+//   was being rehearsed  the copy is killed, nothing begins. Done: the servers are where the operator wants them
+//   ended rolled_back    done, likewise
+//   ended done           before the node heard of it; nothing here: it is rolled back as any other
+//   ended otherwise      nothing here: what stands in the way of a rollback is said as always
+//
+// Invariant: a rehearsal that was told to go back while it was shown in rehearsed_ is followed by no upgrade.
+#include "tools/moltd_answers.hpp"
 #include "tools/moltd_daemon.hpp"
 
 #include <spdlog/spdlog.h>
@@ -25,7 +27,43 @@ using releases::transition_outcome;
 constexpr milliseconds cancel_timeout{2000};
 constexpr milliseconds cancel_interval{50};
 
+/// The answer to the rollback.
+node::http_response gone_back(const std::string& from, const std::string& to, clock::time_point begun,
+                              std::string_view note) {
+  const std::chrono::duration<double, std::milli> took = clock::now() - begun;
+  return respond({{"result", "done"},
+                  {"from", from},
+                  {"to", to},
+                  {"direction", "down"},
+                  {"way", "in_place"},
+                  {"total_ms", took.count()},
+                  {"cancelled", true},
+                  {"types", json::array{}},
+                  {"servers_migrated", 0},
+                  {"failures", json::array{}},
+                  {"problems", json::array{}},
+                  {"notes", json::array{note}}});
+}
+
 }  // namespace
+
+std::optional<node::http_response> daemon::cancel_rehearsal_under_way() {
+  lock held{mutex_};
+  const auto rehearsed = rehearsed_;
+  if (!rehearsed) return std::nullopt;
+  const auto begun = clock::now();
+  spdlog::info("the upgrade to {}, which is being rehearsed, is told to go back", rehearsed->to);
+  rehearsed->told_to_go_back = true;
+  while (rehearsed_ == rehearsed) {
+    held.unlock();
+    // Again and again: the node may not have begun it yet.
+    (void)ask_node("POST", "/v1/cancel", "{}", cancel_timeout);
+    held.lock();
+    changed_.wait_for(held, cancel_interval, [&] { return rehearsed_ != rehearsed; });
+  }
+  if (!rehearsed->went_back) return std::nullopt;
+  return gone_back(rehearsed->to, rehearsed->from, begun, "the upgrade was still being rehearsed");
+}
 
 std::optional<node::http_response> daemon::cancel_upgrade_under_way() {
   lock held{mutex_};
@@ -52,21 +90,7 @@ std::optional<node::http_response> daemon::cancel_upgrade_under_way() {
   if (store_.in_flight() || past.empty() || past.back().to != cancelled.to ||
       past.back().started_at != cancelled.started_at || past.back().outcome != transition_outcome::rolled_back)
     return std::nullopt;
-  const std::chrono::duration<double, std::milli> took = clock::now() - begun;
-  return node::http_response{200,
-                             json::serialize(json::object{{"result", "done"},
-                                                          {"from", cancelled.to},
-                                                          {"to", cancelled.from},
-                                                          {"direction", "down"},
-                                                          {"way", "in_place"},
-                                                          {"total_ms", took.count()},
-                                                          {"cancelled", true},
-                                                          {"types", json::array{}},
-                                                          {"servers_migrated", 0},
-                                                          {"failures", json::array{}},
-                                                          {"problems", json::array{}},
-                                                          {"notes", json::array{"the upgrade was still under way"}}}),
-                             "application/json"};
+  return gone_back(cancelled.to, cancelled.from, begun, "the upgrade was still under way");
 }
 
 }  // namespace molt::daemon

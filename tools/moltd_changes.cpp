@@ -1,14 +1,14 @@
-// What the control socket changes: installing, removing, planning, upgrading, rolling back, committing.
+// What the control socket changes: installing, removing, planning, upgrading, rolling back. moltd_commit.cpp commits.
 //
 //   journalled          then
 //   planned             the release is verified; its new listening sockets are opened and handed to the node
 //   switching           the node is told; it may run either release from here on
 //   (transition gone)   the outcome is in the history, and the answer is sent
 #include "base/durable_file.hpp"
-#include "node/api_error.hpp"
 #include "node/http_client.hpp"
 #include "node/json_codec.hpp"
 #include "releases/package.hpp"
+#include "tools/moltd_answers.hpp"
 #include "tools/moltd_daemon.hpp"
 
 #include <boost/json.hpp>
@@ -27,18 +27,9 @@ using releases::transition_outcome;
 
 constexpr milliseconds change_timeout = std::chrono::hours{6};  ///< the node bounds its own steps; this ends a hang for ever
 constexpr milliseconds plan_timeout = std::chrono::minutes{2};
-constexpr milliseconds commit_timeout = std::chrono::minutes{2};
 constexpr milliseconds status_timeout{2000};
 constexpr milliseconds fds_timeout{5000};
 constexpr milliseconds resolve_interval{50};
-
-http_response respond(const json::object& body) { return {200, json::serialize(body), "application/json"}; }
-
-/// Refused before anything was changed, whatever the reason.
-http_response refused(const error& why) {
-  const bool unreachable = why.why() == reason::unreachable || why.why() == reason::stopping;
-  return node::error_response(why, unreachable ? exit_code::unreachable : exit_code::refused);
-}
 
 /// The member, taken out of the object; empty if it is not there.
 result<std::string> take_text(json::object& body, std::string_view key) {
@@ -60,6 +51,11 @@ std::string text_at(const json::value& value, std::string_view key) {
   if (!value.is_object()) return {};
   const auto* found = value.get_object().if_contains(key);
   return found != nullptr && found->is_string() ? std::string{std::string_view{found->get_string()}} : std::string{};
+}
+
+bool says(const json::value& value, std::string_view key) {
+  const auto* found = value.is_object() ? value.get_object().if_contains(key) : nullptr;
+  return found != nullptr && found->is_bool() && found->get_bool();
 }
 
 /// The problems and failures of a report in one line, for the history.
@@ -115,11 +111,6 @@ http_response started_cold(std::string_view from, std::string_view to, clock::ti
 
 error moltd_stops() {
   return {reason::stopping, "moltd was told to stop, and stops its node; nothing was begun", "start moltd again first"};
-}
-
-/// What to do before committing again.
-std::string advice(const error& why, std::string_view otherwise) {
-  return (why.hint().empty() ? std::string{otherwise} : why.hint()) + ", then molt commit again";
 }
 
 /// Of a change whose node was told to stop meanwhile.
@@ -248,6 +239,7 @@ http_response daemon::post_upgrade(json::object body) {
 }
 
 http_response daemon::post_rollback(json::object body) {
+  if (auto done = cancel_rehearsal_under_way()) return std::move(*done);
   if (auto done = cancel_upgrade_under_way()) return std::move(*done);
   change wanted;
   {
@@ -287,10 +279,7 @@ http_response daemon::run_change(change& wanted) {
   // Before anything is journalled. What the store would refuse is not rehearsed.
   if (wanted.rehearse && wanted.kind == transition_kind::upgrade && state_ == node_state::running &&
       !store_.in_probation() && wanted.to != store_.running()) {
-    const auto place = place_of(held, wanted.to);
-    held.unlock();
-    auto not_passed = rehearse_first(wanted, place);
-    held.lock();
+    auto not_passed = rehearse_first(held, wanted);
     if (state_ == node_state::stopping)
       return refused(moltd_stops());  // which ended the rehearsal: the release may be fine
     if (not_passed) return std::move(*not_passed);
@@ -301,6 +290,7 @@ http_response daemon::run_change(change& wanted) {
   // Journalled first, so that a second request, and a crash from here on, find it.
   if (auto begun = store_.begin_transition(wanted.kind, wanted.to); !begun) return refused(begun.error());
   wanted.from = store_.in_flight()->from;
+  commit_open_ = false;
   const bool cold = state_ == node_state::down;
   const auto place = place_of(held, wanted.to);
   held.unlock();
@@ -381,6 +371,7 @@ http_response daemon::change_live(change& wanted) {
     held.unlock();
     return await_resolution(wanted);
   }
+  if (adoption_) wanted.body["adoption"] = *adoption_;
   if (auto switching = store_.begin_switch(); !switching) return stop(switching.error());
   held.unlock();
   const auto answered = ask_node("POST", target, json::serialize(wanted.body), change_timeout);
@@ -396,11 +387,14 @@ http_response daemon::conclude(const change& wanted, const http_response& from_n
   auto outcome = transition_outcome::refused;
   std::string detail;
   std::string runs;
+  bool node_stopping = false;
   if (const auto failed = node::error_of(from_node)) {  // "an error object means that there was no change to speak of"
     detail = failed->what.text();
+    node_stopping = failed->what.why() == reason::stopping;
   } else if (const auto report = node::parse_json(from_node.body); report) {
     outcome = outcome_named(text_at(*report, "result"));
     detail = detail_of(*report);
+    node_stopping = says(*report, "stopping");
   } else {
     return await_resolution(wanted);
   }
@@ -419,6 +413,7 @@ http_response daemon::conclude(const change& wanted, const http_response& from_n
   spdlog::info("{} from {} to {}: {}{}{}", releases::to_string(wanted.kind), wanted.from, wanted.to,
                releases::to_string(outcome), detail.empty() ? "" : ": ", detail);
   if (state_ == node_state::stopping) return stopped_meanwhile(held, wanted, how_it_ended(outcome));
+  if (node_stopping) return node_stops(held, wanted, how_it_ended(outcome));
   if (!written)
     return not_written_down("the node says " + std::string{releases::to_string(outcome)} + ": ", written.error());
   return from_node;
@@ -435,10 +430,20 @@ http_response daemon::stopped_meanwhile(const lock& /*held*/, const change& want
       exit_code::needs_attention);
 }
 
+/// It got SIGTERM from somebody else: the loop starts another.
+http_response daemon::node_stops(const lock& /*held*/, const change& wanted, std::string_view ended) const {
+  return node::error_response(
+      {reason::stopping,
+       "molt-node was told to stop, and its state is lost: the " + std::string{releases::to_string(wanted.kind)} +
+           " from " + wanted.from + " to " + wanted.to + ' ' + std::string{ended},
+       store_.boot_release() + " is started in its place, whose servers begin anew"},
+      exit_code::needs_attention);
+}
+
 /// The connection to the node broke in the middle. Either the node is gone, and the loop ends the transition; or it goes on,
-/// and then its status tells how it ended.
+/// and then its status tells how it ended, once it begins nothing more of what it was asked.
 http_response daemon::await_resolution(const change& wanted) {
-  while (true) {
+  for (bool begins_no_more = false;;) {
     {
       lock held{mutex_};
       if (state_ == node_state::stopping) return stopped_meanwhile(held, wanted, "was cut off");
@@ -450,6 +455,13 @@ http_response daemon::await_resolution(const change& wanted) {
             exit_code::needs_attention);
       }
       changed_.wait_for(held, resolve_interval);
+    }
+    if (!begins_no_more) {
+      const auto adoption = adopt_node();
+      if (!adoption) continue;
+      begins_no_more = true;
+      const lock held{mutex_};
+      adoption_ = *adoption;
     }
     const auto status = ask_node("GET", "/v1/status", "", status_timeout);
     const auto body = status ? node::parse_json(status->body) : error{};
@@ -464,49 +476,6 @@ http_response daemon::await_resolution(const change& wanted) {
     if (last->is_object()) return respond(last->get_object());
     return refused({reason::refused, "the node did not carry out the change to " + wanted.to});
   }
-}
-
-/// The node lets go of the parent's code, then the store says permanent. In between the release is still in probation, and
-/// committing again does what is left: the node has nothing more to let go of then.
-http_response daemon::post_commit() {
-  const std::unique_lock changing{changing_, std::try_to_lock};
-  if (!changing) return refused({reason::busy, "another change of the release is under way", "molt status shows it"});
-  {
-    const lock held{mutex_};
-    if (auto owed = write_what_is_owed(held); !owed) return refused(owed.error());
-    if (!store_.in_probation() || store_.in_flight()) {
-      const auto why = store_.commit();  // it refuses, and says why
-      return why ? respond({}) : refused(why.error());
-    }
-    if (auto writable = store_.check_writable(); !writable)
-      return node::error_response({writable.error().why(), "nothing was committed: " + writable.error().message(),
-                                   advice(writable.error(), "make room for the store")},
-                                  exit_code::failed);
-  }
-  // The node first: if something still uses the parent's code, nothing is committed and both sides agree.
-  const auto answered = ask_node("POST", "/v1/commit", "{}", commit_timeout);
-  if (!answered && answered.error().why() == reason::timeout)
-    return node::error_response({reason::timeout, "the node did not answer the commit in time: " + answered.error().message(),
-                                 "it may still do it; then molt commit again"},
-                                exit_code::needs_attention);
-  if (!answered) return refused(answered.error());
-  if (node::error_of(*answered)) return *answered;
-  const lock held{mutex_};
-  if (!store_.in_probation())  // the loop has seen it end
-    return node::error_response({reason::needs_attention, "the node ended during the commit; its state is lost",
-                                 store_.running() + " is started in its place"},
-                                exit_code::needs_attention);
-  if (auto committed = store_.commit(); !committed) {
-    spdlog::error("the commit could not be written down: {}", committed.error().text());
-    return node::error_response({reason::needs_attention,
-                                 "the node has committed, but it could not be written down: " + committed.error().message() +
-                                     "; " + store_.running() + " serves, and a node that ends now is started again with " +
-                                     store_.permanent(),
-                                 advice(committed.error(), "make room for the store")},
-                                exit_code::needs_attention);
-  }
-  spdlog::info("{} is permanent", store_.permanent());
-  return *answered;
 }
 
 }  // namespace molt::daemon

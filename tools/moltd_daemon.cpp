@@ -1,5 +1,6 @@
 #include "tools/moltd_daemon.hpp"
 
+#include "node/api_error.hpp"
 #include "node/fd_channel.hpp"
 #include "node/http_client.hpp"
 #include "node/json_codec.hpp"
@@ -29,6 +30,7 @@ namespace fs = std::filesystem;
 namespace json = boost::json;
 
 constexpr milliseconds status_timeout{500};       ///< the loop must not wait long for a node that hangs
+constexpr milliseconds adopt_timeout{5000};
 constexpr milliseconds ready_interval{10};
 constexpr milliseconds resolve_interval{100};
 constexpr milliseconds idle_interval{1000};
@@ -39,6 +41,7 @@ struct node_answer {
   pid_t pid = -1;
   std::string release;
   bool changing = false;
+  bool committed = false;
 };
 
 /// What /v1/status of molt-node says that matters here.
@@ -51,6 +54,8 @@ result<node_answer> parse_status(const node::http_response& response) {
     answer.release = value.at("release").at("current").as_string();
     const auto& upgrade = value.at("upgrade");
     answer.changing = upgrade.is_object() && !upgrade.get_object().contains("result");
+    const auto* const committed = value.at("release").as_object().if_contains("committed");
+    answer.committed = committed != nullptr && committed->is_bool() && committed->get_bool();
   } catch (const std::exception& odd) {
     return error{reason::corrupt, std::string{"the node's status makes no sense: "} + odd.what()};
   }
@@ -169,13 +174,29 @@ result<bool> daemon::adopt_running_node() {
   auto process = node_process::adopt(found->pid);
   // Asked again with its pidfd open: the pid cannot have become another process in between.
   if (!process || !ask_status(node_socket_, std::chrono::seconds{5})) return false;
+  MOLT_TRY(const auto adoption, adopt_node());
   spdlog::info("adopted the running node, process {}, release {}", found->pid, found->release);
   const lock held{mutex_};
+  adoption_ = adoption;
   process_.emplace(std::move(*process));
   state_ = node_state::running;
   wanted_ = true;
   adopted_mid_change_ = true;  // resolved by the loop, at once unless the node is in the middle of one
   return true;
+}
+
+/// The node refuses from here on what was asked of it before and has not begun: so its status tells all there is to know.
+result<std::optional<std::uint64_t>> daemon::adopt_node() const {
+  MOLT_TRY(const auto answered, ask_node("POST", "/v1/adopt", "{}", adopt_timeout));
+  if (const auto failed = node::error_of(answered)) {
+    if (failed->what.why() == reason::not_found) return std::optional<std::uint64_t>{};  // it does not know this yet
+    return failed->what;
+  }
+  MOLT_TRY(const json::value value, node::parse_json(answered.body));
+  const auto* const number = value.is_object() ? value.get_object().if_contains("adoption") : nullptr;
+  if (number == nullptr || !number->is_number())
+    return error{reason::corrupt, "the node's answer to its adoption makes no sense"};
+  return std::optional{number->to_number<std::uint64_t>()};
 }
 
 /// Ends what an earlier moltd began, once the node is in the middle of nothing, and takes copies of its listening sockets.
@@ -190,6 +211,8 @@ void daemon::resolve_adopted() {
     spdlog::error("{}", resolved.error().text());
   else if (begun && !store_.history().empty())
     log_end(store_.history().back());
+  commit_open_ = store_.in_probation();
+  if (found->committed) (void)settle_commit(held, found->release);
   adopted_mid_change_ = false;
   changed_.notify_all();
   if (!sockets) {
@@ -202,6 +225,15 @@ void daemon::resolve_adopted() {
   for (auto& socket : *sockets)
     for (const auto& listener : installed->release.listeners)
       if (listener.name == socket.name) listeners_[socket.name] = {listener.address, unique_fd{socket.fd.release()}};
+}
+
+/// While nobody knows what became of a commit.
+void daemon::look_whether_committed() {
+  const auto found = ask_status(node_socket_, status_timeout);
+  const lock held{mutex_};
+  if (!commit_open_) return;
+  commit_open_ = store_.in_probation();
+  if (found && found->committed) (void)settle_commit(held, found->release);
 }
 
 // -- The loop
@@ -262,12 +294,14 @@ void daemon::tick() {
   const auto state = state_;
   const bool due = clock::now() >= deadline_;
   const bool resolve = adopted_mid_change_;
+  const bool commit_open = commit_open_ && !resolve;
   const bool wanted = wanted_;
   held.unlock();
   if (state == node_state::down && wanted) spawn_node();
   if (state == node_state::backing_off && due) spawn_node();
   if (state == node_state::starting) look_whether_ready();
   if (state == node_state::running && resolve) resolve_adopted();
+  if (state == node_state::running && commit_open) look_whether_committed();
   if (state == node_state::stopping && due) {
     held.lock();
     if (process_) process_->signal(SIGKILL);
@@ -300,6 +334,7 @@ result<void> daemon::try_spawn(const lock& held, const std::string& release) {
   MOLT_TRY(auto process, node_process::spawn(command));
   spdlog::info("started molt-node, process {}, on {}", process.pid(), release);
   process_.emplace(std::move(process));
+  adoption_ = 0;
   deadline_ = clock::now() + options_.start_timeout;
   set_state(held, node_state::starting);
   return ok();

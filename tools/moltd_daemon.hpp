@@ -12,7 +12,7 @@
 //   stopping     ended                                (moltd ends)
 //
 // A moltd that finds a node answering at start adopts it (running), with its listening sockets, and ends a transition that an
-// earlier moltd began by what the node says it runs.
+// earlier moltd began by what the node says it runs; what that one asked for and has not begun yet, the node then refuses. A commit whose outcome nobody knows likewise: moltd_commit.cpp.
 //
 // What the store cannot be told, because its disk is full, is kept and tried again until it is written: moltd_outcomes.cpp.
 //
@@ -34,6 +34,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <filesystem>
 #include <functional>
@@ -94,6 +95,13 @@ class daemon {
     bool rehearse = false;
     boost::json::object rehearsal;  ///< the one that passed
   };
+  /// Of an upgrade that is being rehearsed.
+  struct rehearsed_upgrade {
+    std::string from;
+    std::string to;
+    bool told_to_go_back = false;
+    bool went_back = false;  ///< when it has ended
+  };
 
   /// Where an installed release lies, and what must lie there.
   struct release_place {
@@ -107,6 +115,7 @@ class daemon {
   using lock = std::unique_lock<std::mutex>;
   result<void> decide_what_to_run();
   result<bool> adopt_running_node();
+  [[nodiscard]] result<std::optional<std::uint64_t>> adopt_node() const;
   result<void> install_first_release();
   result<void> check_boot_release();
   void tick();
@@ -114,6 +123,7 @@ class daemon {
   result<void> try_spawn(const lock&, const std::string& release);
   void look_whether_ready();
   void resolve_adopted();
+  void look_whether_committed();
   void node_has_ended();
   void give_up_or_back_off(const lock&, const std::string& why);
   void begin_stop();
@@ -128,7 +138,6 @@ class daemon {
   node::http_response post_plan(boost::json::object);
   node::http_response post_upgrade(boost::json::object);
   node::http_response post_rollback(boost::json::object);
-  node::http_response post_commit();
   node::http_response run_change(change&);
   node::http_response change_cold(change&);
   node::http_response start_again(lock&, const change&);
@@ -136,6 +145,7 @@ class daemon {
   node::http_response conclude(const change&, const node::http_response& from_node, listeners candidate);
   node::http_response await_resolution(const change&);
   [[nodiscard]] node::http_response stopped_meanwhile(const lock&, const change&, std::string_view ended) const;
+  [[nodiscard]] node::http_response node_stops(const lock&, const change&, std::string_view ended) const;
   [[nodiscard]] std::optional<error> in_the_way_of_change(const lock&);
   result<node::http_response> ask_node(std::string_view method, std::string_view target, std::string_view body,
                                        milliseconds timeout, const std::function<bool()>& given_up = {}) const;
@@ -144,8 +154,14 @@ class daemon {
   static result<void> verify(const release_place&);
   static void name_release(boost::json::object& body, const release_place&);
 
+  // moltd_commit.cpp: the end of probation.
+  node::http_response post_commit();
+  node::http_response conclude_commit(const node::http_response& from_node);
+  result<void> settle_commit(const lock&, const std::string& node_committed);
+
   // moltd_cancel.cpp: a rollback in the middle of an upgrade.
   std::optional<node::http_response> cancel_upgrade_under_way();
+  std::optional<node::http_response> cancel_rehearsal_under_way();
 
   // moltd_outcomes.cpp: what the store must be told, now or as soon as it can be written.
   struct unwritten {
@@ -165,7 +181,8 @@ class daemon {
 
   // moltd_rehearsal.cpp: an upgrade in a copy of the node, for its own sake and before each upgrade.
   node::http_response post_rehearse(boost::json::object, const std::function<bool()>& client_gone);
-  std::optional<node::http_response> rehearse_first(change&, const release_place&);
+  std::optional<node::http_response> rehearse_first(lock&, change&);
+  std::optional<node::http_response> rehearse(change&, const release_place&) const;
   result<node::http_response> ask_for_rehearsal(boost::json::object body, const release_place&,
                                                 const std::function<bool()>& given_up) const;
 
@@ -197,6 +214,9 @@ class daemon {
   node_state state_ = node_state::down;
   bool wanted_ = false;           ///< a node should run; false after giving up
   bool adopted_mid_change_ = false;
+  std::optional<std::uint64_t> adoption_;  ///< what the node wants to hear with a change; none: it is an older one
+  bool commit_open_ = false;  ///< the node may commit, or have committed, what the store has in probation
+  std::shared_ptr<rehearsed_upgrade> rehearsed_;  ///< null: no upgrade is being rehearsed
   std::string cold_target_;       ///< what to start instead of the boot release: a start, upgrade or rollback without a node
   listeners listeners_;
   std::deque<clock::time_point> ends_;  ///< of nodes, within the period

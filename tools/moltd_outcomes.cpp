@@ -7,6 +7,8 @@
 //   owing                the last is written           everything written
 //   owing                the node ends                 what it was in the middle of is dropped: its end is owed instead
 //   owing                moltd is killed               the next one asks the node that it adopts
+//
+// moltd_commit.cpp says the same of a commit.
 #include "node/api_error.hpp"
 #include "tools/moltd_daemon.hpp"
 

@@ -1,5 +1,5 @@
 if(TARGET molt AND TARGET moltd AND TARGET molt-node AND TARGET molt_fixtures)
-  molt_add_test(moltd_test SOURCES moltd_test.cpp moltd_faults_test.cpp
+  molt_add_test(moltd_test SOURCES moltd_test.cpp moltd_faults_test.cpp moltd_interrupted_test.cpp
     LINK molt::node molt_fixtures Boost::json
     DEFINITIONS "MOLT=\"$<TARGET_FILE:molt>\"" "MOLTD=\"$<TARGET_FILE:moltd>\"" "MOLT_NODE=\"$<TARGET_FILE:molt-node>\""
                 "ECHO_PLUGIN_FOLDER=\"${PROJECT_BINARY_DIR}/tests/releases/plugins\""

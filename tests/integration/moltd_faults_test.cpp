@@ -19,7 +19,6 @@ namespace molt::tests {
 namespace {
 
 using testing::HasSubstr;
-using testing::Not;
 
 class moltd_faults : public testing::Test {
  protected:
@@ -131,79 +130,6 @@ TEST_F(moltd_faults, refuses_clients_after_giving_up_on_the_node_and_takes_them_
   EXPECT_TRUE(moltd_box::echoes(port));
 }
 
-// ---- moltd's end in the middle of an upgrade of 400 ms
-
-class moltd_that_ends : public moltd_faults {
- protected:
-  void SetUp() override {
-    ASSERT_TRUE(box.start_first());
-    ASSERT_EQ(box.install("2.0.3").status, 200U);
-    EXPECT_EQ(box.call("add", {{"by", 3}}), "3");
-  }
-  std::future<outcome> upgrade(const std::string& how) {
-    return std::async(std::launch::async, [this, how] { return box.molt("upgrade box-2.0.3 " + how); });
-  }
-  bool is_switching() {
-    // That is journalled before the node is asked; moltd must not be ended in between.
-    return eventually([&] {
-      const auto now = box.ask("GET", "/v1/status");
-      return now.text({"transition", "phase"}) == "switching" && !now.text({"upgrade", "phase"}).empty();
-    });
-  }
-};
-
-TEST_F(moltd_that_ends, on_sigterm_says_that_it_was_told_to_stop_and_blames_no_hook) {
-  auto change = upgrade("--no-rehearsal");
-  ASSERT_TRUE(is_switching());
-  EXPECT_EQ(box.stop_moltd(), 0);
-  const auto told = change.get();
-  EXPECT_EQ(told.status, 5);
-  EXPECT_THAT(told.err,
-              HasSubstr("moltd was told to stop, and stops its node: the upgrade from box-1.0.0 to box-2.0.3 "));
-  EXPECT_THAT(told.err, HasSubstr("next:  start moltd again: it runs box-1.0.0, whose servers begin anew"));
-  EXPECT_THAT(told.out + told.err, Not(HasSubstr("hook")));
-  ASSERT_TRUE(box.start());
-  reach("box-1.0.0 permanent box-1.0.0 probation false");
-}
-
-TEST_F(moltd_that_ends, on_sigterm_does_not_blame_the_release_whose_rehearsal_it_ended) {
-  auto change = upgrade("");
-  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"rehearsing"}) == "box-2.0.3"; }));
-  EXPECT_EQ(box.stop_moltd(), 0);
-  const auto told = change.get();
-  EXPECT_EQ(told.status, 4);
-  EXPECT_THAT(told.err, HasSubstr("moltd was told to stop, and stops its node; nothing was begun"));
-  EXPECT_THAT(told.err, HasSubstr("next:  start moltd again"));
-}
-
-TEST_F(moltd_that_ends, by_force_leaves_open_how_the_upgrade_ended_and_the_next_one_logs_it) {
-  auto change = upgrade("--no-rehearsal");
-  ASSERT_TRUE(is_switching());
-  box.kill_moltd();
-  const auto told = change.get();
-  EXPECT_EQ(told.status, 5) << "not 4: the node goes on";
-  EXPECT_THAT(told.err, HasSubstr("next:  the change may go on without it: molt status, once moltd runs again"));
-  EXPECT_EQ(box.molt("upgrade box-2.0.3").status, 4) << "nobody was there";
-  ASSERT_TRUE(box.start());
-  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/status").text({"transition"}) == "null"; }));
-  reach("box-2.0.3 permanent box-1.0.0 probation true");
-  EXPECT_THAT(box.log(), HasSubstr("upgrade from box-1.0.0 to box-2.0.3, begun by an earlier moltd: done"));
-  EXPECT_EQ(box.call("get"), "3");
-}
-
-TEST_F(moltd_that_ends, by_force_leaves_open_whether_a_call_was_handled) {
-  ASSERT_EQ(box.ask("POST", "/v1/servers/counter/suspend").status, 200U);
-  auto call = std::async(std::launch::async, [&] { return box.molt("call counter add by=1"); });
-  ASSERT_TRUE(eventually([&] { return box.ask("GET", "/v1/servers/counter/status").text({"queued"}) == "1"; }));
-  box.kill_moltd();
-  const auto told = call.get();
-  EXPECT_EQ(told.status, 5);
-  EXPECT_THAT(told.err, HasSubstr("next:  it may have been handled: look before sending it again"));
-  ASSERT_TRUE(box.start());
-  EXPECT_EQ(box.molt("resume counter").status, 0);
-  EXPECT_TRUE(eventually([&] { return box.call("get") == "4"; })) << "as here";
-}
-
 // ---- The store's disk
 
 /// From here on store.json cannot be written: its temporary name is taken by a folder.
@@ -238,34 +164,91 @@ TEST_F(moltd_faults, commits_nothing_when_the_store_cannot_be_written) {
   reach("box-2.0.0 permanent box-2.0.0 probation false");
 }
 
-TEST_F(moltd_faults, a_commit_that_could_not_be_written_down_needs_attention_and_is_completed_by_another) {
-  ASSERT_TRUE(box.start_first());
-  ASSERT_EQ(box.install("2.0.0").status, 200U);
-  ASSERT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
-  const auto pid = box.node_pid();
-  struct stat before {};
-  ASSERT_EQ(::stat((box.folder.path() / "store/store.json").c_str(), &before), 0);
-  ::kill(pid, SIGSTOP);  // so that there is a moment between moltd's look at the store and the node's answer
-  auto commit = std::async(std::launch::async, [&] { return box.molt("commit"); });
-  ASSERT_TRUE(eventually([&] {
-    struct stat now {};
-    return ::stat((box.folder.path() / "store/store.json").c_str(), &now) == 0 && now.st_ino != before.st_ino;
-  }));
+/// The node stands still between moltd's look at the store and its own part.
+class a_commit_that_the_node_does_and_the_store_does_not_know : public moltd_faults {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(box.start_first());
+    ASSERT_EQ(box.install("2.0.0").status, 200U);
+    ASSERT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
+    pid_ = box.node_pid();
+    const auto file = box.folder.path() / "store/store.json";
+    struct stat before {};
+    ASSERT_EQ(::stat(file.c_str(), &before), 0);
+    ::kill(pid_, SIGSTOP);
+    commit_ = std::async(std::launch::async, [&] { return box.molt("commit"); });
+    ASSERT_TRUE(eventually([&] {
+      struct stat now {};
+      return ::stat(file.c_str(), &now) == 0 && now.st_ino != before.st_ino;
+    }));
+  }
+  void go_on() { ::kill(pid_, SIGCONT); }
+  std::string attention() { return box.ask("GET", "/v1/status").text({"attention"}); }
+  bool is_written_down() {
+    return eventually([&] { return box.release_state() == "box-2.0.0 permanent box-2.0.0 probation false"; });
+  }
+
+  pid_t pid_ = -1;
+  std::future<outcome> commit_;
+};
+
+TEST_F(a_commit_that_the_node_does_and_the_store_does_not_know, is_written_down_by_itself_once_there_is_room) {
   {
     const unwritable_store full{box};
-    ::kill(pid, SIGCONT);
-    const auto half = commit.get();
+    go_on();
+    const auto half = commit_.get();
     EXPECT_EQ(half.status, 5);
-    EXPECT_THAT(half.err, HasSubstr("the node has committed, but it could not be written down"));
-    EXPECT_THAT(half.err, HasSubstr("a node that ends now is started again with box-1.0.0"));
-    EXPECT_THAT(half.err, HasSubstr("then molt commit again"));
+    EXPECT_THAT(half.err, HasSubstr("the node has committed, but a node that ends now is started again with box-1.0.0: "
+                                    "the commit of box-2.0.0 could not be written down yet: creating "));
+    EXPECT_THAT(half.err, HasSubstr("next:  make room for "));
+    EXPECT_THAT(half.err, HasSubstr("moltd writes it down by itself then"));
+    EXPECT_THAT(attention(), HasSubstr("the commit of box-2.0.0 could not be written down yet"));
     reach("box-2.0.0 permanent box-1.0.0 probation true");
+    EXPECT_EQ(box.molt("commit").status, 1);
+  }
+  EXPECT_TRUE(is_written_down()) << "nobody asked for it";
+  EXPECT_EQ(attention(), "null");
+  EXPECT_EQ(box.node_pid(), pid_);
+  EXPECT_EQ(box.rollback().text({"result"}), "done") << "and the way back is as after any commit";
+}
+
+TEST_F(a_commit_that_the_node_does_and_the_store_does_not_know, is_done_when_it_is_asked_for_again) {
+  {
+    const unwritable_store full{box};
+    go_on();
+    EXPECT_EQ(commit_.get().status, 5);
+    for (int i = 0; i < 5; ++i) EXPECT_EQ(box.molt("commit").status, 1);  // by now moltd itself waits for seconds
   }
   const auto again = box.molt("commit");
   EXPECT_EQ(again.status, 0) << again.err;
+  EXPECT_EQ(again.out, "box-2.0.0 is permanent\n");
   reach("box-2.0.0 permanent box-2.0.0 probation false");
-  EXPECT_EQ(box.node_pid(), pid);
-  EXPECT_EQ(box.rollback().text({"result"}), "done") << "and the way back is as after any commit";
+}
+
+TEST_F(a_commit_that_the_node_does_and_the_store_does_not_know, is_found_out_by_the_next_moltd) {
+  box.kill_moltd();
+  EXPECT_EQ(commit_.get().status, 5) << "nobody knows";
+  go_on();  // the kernel does so too, with SIGHUP, which it sends to a stopped process whose parent died
+  ASSERT_EQ(box.ask_at((box.folder.path() / "run/node.sock").string(), "POST", "/v1/commit").status, 200U)
+      << "the killed one may not have come that far";
+  ASSERT_TRUE(box.start());
+  EXPECT_TRUE(is_written_down());
+  ::kill(pid_, SIGKILL);
+  ASSERT_TRUE(eventually([&] { return box.node_pid() > 0 && box.node_pid() != pid_; }));
+  EXPECT_EQ(box.node_runs(), "box-2.0.0");
+}
+
+TEST_F(moltd_faults, a_commit_that_the_node_does_after_the_next_moltd_has_looked_is_found_out_too) {
+  ASSERT_TRUE(box.start_first());
+  ASSERT_EQ(box.install("2.0.0").status, 200U);
+  ASSERT_EQ(box.upgrade("2.0.0").text({"result"}), "done");
+  box.kill_moltd();
+  ASSERT_TRUE(box.start());
+  ASSERT_TRUE(eventually([&] { return box.molt("plan --rollback").status == 0; })) << "it has adopted the node";
+  reach("box-2.0.0 permanent box-1.0.0 probation true");
+  ASSERT_EQ(box.ask_at((box.folder.path() / "run/node.sock").string(), "POST", "/v1/commit").status, 200U)
+      << "as the killed one had asked";
+  EXPECT_TRUE(eventually([&] { return box.release_state() == "box-2.0.0 permanent box-2.0.0 probation false"; }));
 }
 
 /// The store's disk fills up while an upgrade of 400 ms runs.
