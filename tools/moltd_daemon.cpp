@@ -167,6 +167,7 @@ result<bool> daemon::adopt_running_node() {
   const auto found = ask_status(node_socket_, std::chrono::seconds{5});
   if (!found) {
     if (found.error().why() == reason::unreachable) return false;
+    if (found.error().why() == reason::invalid_argument) return found.error();  // the path
     // It answers, but not sense: starting a second node beside it would fail on the same sockets.
     return error{reason::busy, "something answers on " + node_socket_ + ", but not as molt-node does: " + found.error().message(),
                  "stop it, or use another --runtime"};

@@ -96,7 +96,8 @@ void daemon::end_with_the_node(const lock& held, const std::string& why) {
   (void)write_what_is_owed(held);
   unwritten_.clear();
   if (!store_.in_flight() && !store_.in_probation()) return;
-  spdlog::warn("a transition or probation ended with the node; {} is next", store_.boot_release());
+  const auto next = store_.boot_release();
+  spdlog::warn("a transition or probation ended with the node; {} is next", next.empty() ? "nothing" : next);
   (void)write_down(held, "the end of the node (" + why + ")", [this, why]() -> result<void> {
     MOLT_TRY([[maybe_unused]] const bool ended, store_.node_lost(why));
     return ok();
