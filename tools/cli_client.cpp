@@ -1,5 +1,6 @@
 #include "tools/cli_client.hpp"
 
+#include "base/utf8.hpp"
 #include "node/api_error.hpp"
 #include "node/http_client.hpp"
 #include "node/json_codec.hpp"
@@ -50,6 +51,13 @@ answer unanswered(const settings& with, const error& why, std::string_view next)
 answer ask(const settings& with, std::string_view method, std::string_view target, const json::object& body,
            std::chrono::milliseconds timeout) {
   const std::string text = method == "GET" ? std::string{} : json::serialize(body);
+  if (!is_utf8(text))
+    return failed(with,
+                  error{reason::invalid_argument, "what was given has bytes that are not UTF-8",
+                        target == "/v1/call"
+                            ? "in a string member: molt call SERVER MESSAGE '{\"MEMBER\": {\"base64\": \"...\"}}'"
+                            : "give names and values as UTF-8"},
+                  exit_usage);
   bool reached = false;
   auto response = node::request(with.socket, method, target, text, timeout, {}, &reached);
   if (!response) {
@@ -90,10 +98,14 @@ const json::value& member_of(const json::value& from, std::string_view key) {
   return found == nullptr ? none : *found;
 }
 
+std::string text_of(const json::value& value) {
+  return value.is_string() ? printable_lines(std::string_view{value.get_string()}) : std::string{};
+}
+
 std::string text_of(const json::value& from, std::string_view key) {
   const auto& value = member_of(from, key);
   if (value.is_null()) return {};
-  if (value.is_string()) return std::string{value.get_string()};
+  if (value.is_string()) return text_of(value);
   return json::serialize(value);
 }
 

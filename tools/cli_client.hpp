@@ -30,7 +30,8 @@ inline constexpr std::chrono::milliseconds short_timeout{30'000};
 /// Percent-encoding for a path or a query's value.
 [[nodiscard]] std::string encoded(std::string_view);
 
-// Reading answers leniently: a newer moltd may leave out or add members.
+// Reading answers leniently: a newer moltd may leave out or add members. Texts are made printable.
+[[nodiscard]] std::string text_of(const boost::json::value&);                        ///< "" if it is no string
 [[nodiscard]] std::string text_of(const boost::json::value&, std::string_view key);  ///< "" if absent or null
 [[nodiscard]] double number_of(const boost::json::value&, std::string_view key);     ///< 0 if absent
 [[nodiscard]] bool flag_of(const boost::json::value&, std::string_view key);         ///< false if absent

@@ -45,7 +45,13 @@ answer read_folder(const settings& with, const crashes_request& request) {
   return {exit_done, json::object{{"crashes", std::move(all)}}};
 }
 
-std::string shortened(const std::string& text) { return text.size() <= 60 ? text : text.substr(0, 57) + "..."; }
+std::string shortened(const std::string& text) {
+  if (text.size() <= 60) return text;
+  std::size_t end = 57;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0U) == 0x80U)
+    --end;  // not in the middle of a character
+  return text.substr(0, end) + "...";
+}
 
 void print_list(const json::value& body) {
   table rows{{"ID", "TIME", "SERVER", "VERSION", "MESSAGE", "WHAT"}};
@@ -71,7 +77,7 @@ int crashes(const settings& with, const crashes_request& request) {
   }
   if (request.show) {
     const auto* const report = got.body.if_object();
-    std::fputs(report != nullptr ? node::text_of_report(*report).c_str() : "", stdout);
+    std::fputs(report != nullptr ? printable_lines(node::text_of_report(*report)).c_str() : "", stdout);
     return exit_done;
   }
   print_list(got.body);

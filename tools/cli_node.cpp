@@ -125,7 +125,7 @@ int images(const settings& with) {
     if (const auto why = text_of(image, "why"); !why.empty())
       std::printf("%s: %s\n", text_of(image, "plugin").c_str(), why.c_str());
     for (const auto& holder : items_of(image, "holders"))
-      if (holder.is_string()) std::printf("  %s\n", holder.get_string().c_str());
+      if (holder.is_string()) std::printf("  %s\n", text_of(holder).c_str());
   }
   return exit_done;
 }

@@ -28,10 +28,6 @@ std::string bytes_text(double bytes) {
   return (bytes < 0 ? "-" : "+") + std::string{text};
 }
 
-std::string line_of(const json::value& text) {
-  return text.is_string() ? std::string{text.get_string()} : std::string{};
-}
-
 void print_types(const json::value& body) {
   const auto& types = items_of(body, "types");
   if (types.empty()) return;
@@ -70,10 +66,10 @@ void print_rehearsal(const json::value& body) {
       std::printf("%s %s, %s: %s\n", paint(colour::yellow, "differs:").c_str(), text_of(each, "server").c_str(),
                   text_of(each, "message").c_str(), text_of(each, "difference").c_str());
   }
-  for (const auto& note : items_of(body, "notes")) std::printf("note: %s\n", line_of(note).c_str());
+  for (const auto& note : items_of(body, "notes")) std::printf("note: %s\n", text_of(note).c_str());
   if (const auto& stack = items_of(body, "stack"); !stack.empty()) {
     std::fprintf(stderr, "stack of the copy:\n");
-    for (const auto& frame : stack) std::fprintf(stderr, "  %s\n", line_of(frame).c_str());
+    for (const auto& frame : stack) std::fprintf(stderr, "  %s\n", text_of(frame).c_str());
   }
   if (const std::string output = text_of(body, "output"); !output.empty())
     std::fprintf(stderr, "output of the copy:\n%s%s", output.c_str(), output.back() == '\n' ? "" : "\n");
@@ -102,7 +98,7 @@ int rehearse(const settings& with, const change_request& request) {
   }
   print_rehearsal(done.body);
   for (const auto& problem : items_of(done.body, "problems"))
-    std::fprintf(stderr, "problem: %s\n", line_of(problem).c_str());
+    std::fprintf(stderr, "problem: %s\n", text_of(problem).c_str());
   if (passed)
     suggest(with, "molt upgrade " + text_of(done.body, "to"));
   else

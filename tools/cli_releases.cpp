@@ -24,7 +24,7 @@ std::string joined(const json::array& texts, std::string_view between) {
   std::string out;
   for (const auto& text : texts) {
     if (!out.empty()) out += between;
-    out += text.is_string() ? std::string{text.get_string()} : std::string{};
+    out += text_of(text);
   }
   return out;
 }
@@ -33,7 +33,7 @@ std::string count_text(double count) { return std::to_string(std::llround(count)
 
 /// "lists: lists are deleted; ..." for a loss given as text or as {"name","text"}.
 std::string loss_text(const json::value& loss) {
-  if (loss.is_string()) return std::string{loss.get_string()};
+  if (loss.is_string()) return text_of(loss);
   const std::string text = text_of(loss, "text");
   return text.empty() ? text_of(loss, "name") : text_of(loss, "name") + ": " + text;
 }
@@ -52,7 +52,7 @@ void print_types(const json::value& body) {
   std::fputs(rows.text().c_str(), stdout);
   for (const auto& type : types)
     for (const auto& line : items_of(type, "changes"))
-      if (line.is_string()) std::printf("%s %s\n", paint(colour::dim, "change").c_str(), line.get_string().c_str());
+      if (line.is_string()) std::printf("%s %s\n", paint(colour::dim, "change").c_str(), text_of(line).c_str());
   for (const auto& type : types)
     for (const auto& loss : items_of(type, "losses"))
       std::printf("%s %s\n", paint(colour::yellow, "loses").c_str(), loss_text(loss).c_str());
@@ -78,8 +78,7 @@ void print_messages(const json::array& types, const char* label) {
 }
 
 void print_lines(const json::array& lines, const char* label, colour how) {
-  for (const auto& line : lines)
-    std::printf("%s %s\n", paint(how, label).c_str(), line.is_string() ? line.get_string().c_str() : "");
+  for (const auto& line : lines) std::printf("%s %s\n", paint(how, label).c_str(), text_of(line).c_str());
 }
 
 int exit_code_of_result(std::string_view outcome) {
@@ -159,7 +158,7 @@ int report_change(const settings& with, const json::value& body, const change_re
     std::fprintf(stderr, "failed: %s: %s: %s\n", text_of(failure, "server").c_str(), text_of(failure, "hook").c_str(),
                  text_of(failure, "error").c_str());
   for (const auto& problem : items_of(body, "problems"))
-    std::fprintf(stderr, "problem: %s\n", problem.is_string() ? problem.get_string().c_str() : "");
+    std::fprintf(stderr, "problem: %s\n", text_of(problem).c_str());
   suggest_after_change(with, body, request, going_back, exit_code);
   return exit_code;
 }

@@ -72,6 +72,17 @@ void flush_output() {
 
 std::string paint(colour how, std::string_view text) { return painted(how, text, STDOUT_FILENO); }
 
+std::string printable_lines(std::string_view text) {
+  std::string out;
+  while (true) {
+    const auto end = text.find_first_of("\n\t");
+    out += printable(text.substr(0, end));
+    if (end == std::string_view::npos) return out;
+    out += text[end];
+    text.remove_prefix(end + 1);
+  }
+}
+
 table::table(std::vector<std::string> heading) {
   for (auto& cell : heading) cell = paint(colour::bold, cell);
   rows_.push_back(std::move(heading));
@@ -79,6 +90,9 @@ table::table(std::vector<std::string> heading) {
 
 void table::add(std::vector<std::string> row) {
   row.resize(rows_.front().size());
+  for (auto& cell : row)
+    std::replace_if(
+        cell.begin(), cell.end(), [](char c) { return c == '\n' || c == '\t'; }, ' ');
   rows_.push_back(std::move(row));
 }
 

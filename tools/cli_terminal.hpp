@@ -30,7 +30,11 @@ enum class colour { none, bold, dim, red, green, yellow };
 /// The text in a colour if stdout is a terminal, NO_COLOR is unset and TERM is not "dumb".
 [[nodiscard]] std::string paint(colour, std::string_view text);
 
-/// Rows of cells, aligned in columns under a heading. Every row has as many cells as the heading.
+/// As molt::printable, but that line breaks and tabs stay.
+[[nodiscard]] std::string printable_lines(std::string_view text);
+
+/// Rows of cells, aligned in columns under a heading. Every row has as many cells as the heading; a line break in a
+/// cell becomes a space.
 class table {
  public:
   explicit table(std::vector<std::string> heading);

@@ -69,6 +69,7 @@ class command_line {
     constexpr std::array<std::string_view, 9> doing{"pack",   "install", "remove",  "upgrade", "rollback",
                                                     "commit", "call",    "suspend", "resume"};
     const auto chosen = app_.get_subcommands();
+    if (!chosen.empty() && chosen.front()->get_name() == "record") return record_.messages >= 0;
     if (!chosen.empty() && chosen.front()->get_name() == "state") return chosen.front()->got_subcommand("set");
     return !chosen.empty() && std::find(doing.begin(), doing.end(), chosen.front()->get_name()) != doing.end();
   }

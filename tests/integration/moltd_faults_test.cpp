@@ -44,6 +44,19 @@ TEST_F(moltd_faults, a_call_whose_handler_throws_says_that_the_server_was_restar
   EXPECT_EQ(box.call("get"), "0") << "as the text says";
 }
 
+TEST_F(moltd_faults, a_text_of_a_plugin_does_not_steer_the_terminal) {
+  ASSERT_TRUE(box.start_first());
+  const std::string sequence =
+      "\x1b]0;title\x07\xc2\x9b"
+      "2J";
+  EXPECT_THAT(box.molt("call counter fail 'why=one " + sequence + " two'").err,
+              HasSubstr("its handler threw: one ?]0;title??2J two;"));
+  const auto why = testing::Not(HasSubstr("\x1b"));
+  ASSERT_TRUE(eventually([&] { return box.molt("crashes").out.find("title") != std::string::npos; }));
+  EXPECT_THAT(box.molt("crashes").out, why);
+  EXPECT_THAT(box.molt("crashes show latest").out, why);
+}
+
 TEST_F(moltd_faults, a_word_of_the_command_line_is_given_to_a_string_member_as_it_is) {
   ASSERT_TRUE(box.start_first());
   EXPECT_THAT(box.molt("call counter fail why=5").err, HasSubstr("its handler threw: 5;"));
@@ -504,6 +517,14 @@ TEST_F(a_hook_that_runs_too_long, ends_with_its_process_and_moltd_starts_the_per
 }
 
 // ---- The control socket
+
+TEST_F(moltd_faults, a_runtime_folder_whose_path_is_too_long_for_a_socket_is_refused_as_such) {
+  const std::string command = MOLTD " --store " + (box.folder.path() / "store").string() + " --runtime " +
+                              (box.folder.path() / std::string(120, 'x')).string() + " 2>" +
+                              (box.folder.path() / "log").string();
+  EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 1);  // NOLINT(concurrency-mt-unsafe)
+  EXPECT_THAT(box.log(), HasSubstr("a socket's path has 1 to 107 bytes (choose a shorter runtime directory)"));
+}
 
 TEST_F(moltd_faults, answers_the_command_line_beside_300_clients_that_say_nothing) {
   ASSERT_TRUE(box.start_first());
