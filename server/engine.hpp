@@ -130,7 +130,6 @@ struct engine {
   int direct_attend();
   int direct_left();
   void leave_direct(thread_record&, std::uint64_t outside);
-  static int end_direct();
   static int direct_not(const molt_message&, void* payload, void* reply, std::int64_t timeout_ns);
   static engine& of(const activation& each) noexcept {
     return *static_cast<const host_of_engine*>(each.context.host)->owner;

@@ -73,28 +73,6 @@ int engine::direct_not(const molt_message& message, void* payload, void* reply, 
   return of(here).call_otherwise(here.context.self, message, payload, reply, timeout_ns);
 }
 
-int engine::end_direct() {
-  thread_record& me = *detail::current_record;
-  const activation& here = *me.top();
-  engine& self = of(here);
-  cell& held = self.running(here);
-  held.handled.store(held.handled.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  held.word.store(word::idle(here.context.self), fence::fast_store);
-  fence::free_light();
-  if (held.attention.load(fence::fast_load) != 0) [[unlikely]]
-    return self.direct_attend();
-  const std::uint64_t outside = here.outside;
-  if (active::is_inside(outside)) {
-    me.active.store(outside, fence::fast_store);
-    return MOLT_OK;
-  }
-  me.active.store(active::left(outside), fence::fast_store);
-  fence::free_light();
-  if (self.gate_.closing() || me.has_exits) [[unlikely]]
-    return self.direct_left();
-  return MOLT_OK;
-}
-
 int engine::direct_attend() {
   thread_record& me = this_thread();
   const activation& here = *me.top();
