@@ -39,6 +39,7 @@ struct board_holder {
   std::array<std::uint64_t, pointees_max> pointee;
   board_text<160> where;
   board_text<160> server;
+  board_text<320> beside;
 };
 
 struct board_image {

@@ -1,8 +1,10 @@
+#include "base/demangle.hpp"
 #include "loader/address_reserve.hpp"
 #include "loader/evidence_board.hpp"
 #include "loader/heap_blocks.hpp"
 #include "loader/process_memory.hpp"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <malloc.h>
 #include <sys/mman.h>
@@ -29,6 +31,7 @@ constexpr std::uintptr_t unwinding_tables_at_most = std::uintptr_t{1} << 30U;  /
 constexpr unsigned steps_max = 5;
 constexpr std::size_t reverse_words_max = 4096;
 constexpr std::chrono::seconds naming_time_max{3};
+constexpr std::size_t words_described = 8;  // of a block beside a holder
 
 /// A word that points into a range. Inverted, as are all addresses kept here: what is looked for next may be what
 /// points to this.
@@ -43,6 +46,9 @@ struct place_found {
   std::uintptr_t inverted_begin = 0;  ///< of the block, or the word itself
   std::size_t size = 0;
   std::string where;
+  // Of a heap's block: those in use next to it, or 0.
+  std::uintptr_t inverted_before = 0;
+  std::uintptr_t inverted_after = 0;
 };
 
 struct candidate {
@@ -122,6 +128,8 @@ class searcher {
   bool resolve(candidate&, const place_found&, unsigned steps) const;
   std::vector<wanted_block> step(std::vector<candidate>&, const std::vector<wanted_block>&, unsigned steps,
                                  followed_blocks& seen);
+  [[nodiscard]] std::string beside(const place_found&) const;
+  [[nodiscard]] std::string describe(std::uintptr_t block) const;
   void write(const std::vector<candidate>&) const;
 
   told& told_;
@@ -267,6 +275,8 @@ std::vector<place_found> searcher::places_of(const std::vector<word_hit>& hits, 
       one.where = "heap";
       one.inverted_begin = ~block.begin;
       one.size = block.size;
+      if (block.before != 0) one.inverted_before = ~block.before;
+      if (block.after != 0) one.inverted_after = ~block.after;
     } else {
       one.where = where(*in, one.place);
       one.dead = one.where.empty();
@@ -360,6 +370,35 @@ void searcher::name_servers(std::vector<candidate>& all) {
     wanted = step(all, wanted, steps, seen);
 }
 
+/// A block that is likely to have been allocated by the same code: whose state it is, or what its first words lead to.
+/// Never what stands in it, which may be a secret.
+std::string searcher::describe(std::uintptr_t block) const {
+  place_found as_place;
+  as_place.inverted_begin = ~block;
+  as_place.size = ::malloc_usable_size(reinterpret_cast<void*>(block));
+  std::string made = std::to_string(as_place.size) + " bytes";
+  if (const owned_memory* const owner = owner_of(as_place); owner != nullptr)
+    return made + " of the state of the server " +
+           (facts_.name ? facts_.name(owner->owner) : std::to_string(owner->owner));
+  const auto* const words = reinterpret_cast<const std::uintptr_t*>(block);
+  for (std::size_t i = 0; i < std::min(as_place.size / sizeof *words, words_described); ++i) {
+    const mapping* const in = find_mapping(maps_, words[i]);
+    if (in == nullptr || !in->path.starts_with('/')) continue;
+    Dl_info known{};
+    if (::dladdr(reinterpret_cast<const void*>(words[i]), &known) == 0 || known.dli_sname == nullptr)
+      return made + " pointing into " + in->path.substr(in->path.rfind('/') + 1);
+    return made + " pointing to " + demangle(known.dli_sname);
+  }
+  return made;
+}
+
+std::string searcher::beside(const place_found& found) const {
+  std::string made;
+  if (found.inverted_before != 0) made = "behind " + describe(~found.inverted_before);
+  if (found.inverted_after != 0) made += (made.empty() ? "before " : ", before ") + describe(~found.inverted_after);
+  return made;
+}
+
 void searcher::write(const std::vector<candidate>& all) const {
   for (const auto& each : all) {
     board_image& image = told_.to->images[each.image];
@@ -371,6 +410,7 @@ void searcher::write(const std::vector<candidate>& all) const {
     to.steps = each.steps;
     to.where.set(each.found.where);
     to.server.set(each.server);
+    if (each.server.empty() && each.found.place == holder_place::heap) to.beside.set(beside(each.found));
     for (const auto inverted : each.inverted_pointees) to.pointee[to.pointees++] = ~inverted;
   }
 }

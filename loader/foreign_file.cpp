@@ -1,5 +1,6 @@
 #include "loader/foreign_file.hpp"
 
+#include "base/demangle.hpp"
 #include "base/utf8.hpp"
 #include "loader/confined.hpp"
 #include "loader/elf_image.hpp"
@@ -9,11 +10,8 @@
 #include "loader/image_findings.hpp"
 #include "loader/note.hpp"
 
-#include <cxxabi.h>
-
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <system_error>
@@ -97,13 +95,11 @@ error garbled() {
                "the file is damaged or made to do harm"};
 }
 
-void demangle(finding& one) {
+void name(finding& one) {
   if (!one.subject.starts_with("_Z") || one.subject.size() > demangled_max) return;
-  int status = 0;
-  const std::unique_ptr<char, decltype(&std::free)> name{
-      abi::__cxa_demangle(one.subject.c_str(), nullptr, nullptr, &status), &std::free};
-  if (status != 0 || name == nullptr) return;
-  one.name = name.get();
+  std::string readable = demangle(one.subject);
+  if (readable == one.subject) return;
+  one.name = std::move(readable);
   if (const auto at = one.text.find(one.subject); at != std::string::npos)
     one.text.replace(at, one.subject.size(), one.name + " [" + one.subject + "]");
 }
@@ -120,7 +116,7 @@ std::string look(const std::filesystem::path& path, std::span<const std::byte> b
     out.text(whole_mark);
     return std::move(out).take();
   }
-  for (auto& one : seen->findings) demangle(one);
+  for (auto& one : seen->findings) name(one);
   foreign_answer answer{std::move(*seen), {}};
   if (list_exports)
     if (const auto image = elf_image::parse(path, bytes))

@@ -50,11 +50,37 @@ struct heap_blocks::seeker {
   std::span<const std::uintptr_t> addresses;
   const std::function<void(std::size_t, const heap_block&)>& found;
   std::size_t next = 0;
+  // Those of the last block in use, told when the one after it is known.
+  heap_block open{};
+  std::size_t open_begin = 0;
+  std::size_t open_end = 0;
+  std::uintptr_t last_used = 0;
 
   [[nodiscard]] bool done() const noexcept { return next == addresses.size(); }
+  [[nodiscard]] bool is_open() const noexcept { return open_begin != open_end; }
   void give(heap_block::kind state, std::uintptr_t begin, std::uintptr_t end) {
-    for (; !done() && addresses[next] < end; ++next)
-      found(next, addresses[next] < begin ? heap_block{} : heap_block{state, begin, end - begin});
+    const bool used = state == heap_block::kind::used;
+    if (used) close(begin);
+    for (; !done() && addresses[next] < begin; ++next) found(next, heap_block{});
+    const std::size_t first = next;
+    while (!done() && addresses[next] < end) ++next;
+    const heap_block block{state, begin, end - begin, used ? last_used : 0};
+    if (used) {
+      open = block;
+      open_begin = first;
+      open_end = next;
+      last_used = begin;
+    } else {
+      for (std::size_t n = first; n < next; ++n) found(n, block);
+    }
+  }
+  void close(std::uintptr_t after) {
+    open.after = after;
+    for (; is_open(); ++open_begin) found(open_begin, open);
+  }
+  void leave_heap() {
+    close(0);
+    last_used = 0;
   }
 };
 
@@ -139,7 +165,7 @@ bool heap_blocks::is_cached(std::uintptr_t block) const {
 void heap_blocks::walk(const heap& in, seeker& seek) const {
   for (const std::uintptr_t first : in.first) {
     std::uintptr_t at = first;
-    while (at + header <= in.end && !seek.done()) {
+    while (at + header <= in.end && (!seek.done() || seek.is_open())) {
       const std::uintptr_t size = word_at(at + word) & ~flags;
       const std::uintptr_t next = at + size;
       if (size < header || size % alignment != 0 || next > in.end || next < at) break;
@@ -160,6 +186,7 @@ void heap_blocks::locate(std::span<const std::uintptr_t> addresses,
     const std::uintptr_t address = addresses[seek.next];
     if (const heap in = find_heap(address); in.begin != 0) {
       walk(in, seek);
+      seek.leave_heap();
       seek.give(heap_block::kind::unknown, in.end, in.end);  // what the walk did not get to
       continue;
     }

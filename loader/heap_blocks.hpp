@@ -25,6 +25,8 @@ struct heap_block {
   kind state = kind::unknown;  ///< unknown: the address lies in no heap
   std::uintptr_t begin = 0;    ///< of the memory that malloc gave out
   std::size_t size = 0;        ///< that may be used
+  std::uintptr_t before = 0;   ///< of one in use, that of the one in use next to it in its heap; 0: none, or not known
+  std::uintptr_t after = 0;    ///< the same on the other side
 };
 
 /// From here on, no block that malloc gives out or takes back holds what it held before: neither those that are freed
@@ -38,7 +40,8 @@ class heap_blocks {
   /// `mappings` must stay and be up to date.
   explicit heap_blocks(const std::vector<mapping>& mappings);
 
-  /// Calls `found` for each address; they must be in ascending order. Walks each heap that holds one from its begin.
+  /// Calls `found` once for each address; they must be in ascending order. Walks each heap that holds one from its
+  /// begin.
   void locate(std::span<const std::uintptr_t> addresses,
               const std::function<void(std::size_t index, const heap_block&)>& found) const;
 

@@ -157,6 +157,7 @@ holder read_holder(const evidence_copy::board_holder& from, const plugin_image& 
   made.size = from.size;
   made.server = from.server.get();
   made.steps = from.steps;
+  made.beside = from.beside.get();
   for (std::size_t i = 0; i < std::min<std::size_t>(from.pointees, from.pointee.size()); ++i)
     if (image.contains(reinterpret_cast<const void*>(from.pointee[i])))
       made.pointees.push_back(image.name_of(from.pointee[i]));
@@ -230,6 +231,7 @@ std::string holder::text() const {
     made += place == holder_place::image ? "data of " + where : where;
   made += std::string{" at "} + address;
   for (std::size_t i = 0; i < pointees.size(); ++i) made += (i == 0 ? ", pointing to " : ", to ") + pointees[i];
+  if (!beside.empty()) made += "; it lies " + beside;
   return made;
 }
 

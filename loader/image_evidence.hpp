@@ -67,6 +67,7 @@ struct holder {
   std::size_t size = 0;               ///< of the block, if it is one
   std::string server;                 ///< in whose state the block lies, or from where it can be reached; may be empty
   unsigned steps = 0;                 ///< pointers from that state to the block
+  std::string beside;                 ///< of heap that no server leads to: the blocks next to it
   std::vector<std::string> pointees;  ///< by name, what in the image it points to
 
   /// "server anna, 2 pointers from its state: 48 bytes of heap with vtable for ..."

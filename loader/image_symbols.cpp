@@ -1,21 +1,14 @@
 #include "loader/image_symbols.hpp"
 
-#include <cxxabi.h>
+#include "base/demangle.hpp"
+
 #include <gelf.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 
 namespace molt::loader {
 namespace {
-
-std::string demangled(const char* name) {
-  int status = 0;
-  const std::unique_ptr<char, decltype(&std::free)> text{abi::__cxa_demangle(name, nullptr, nullptr, &status),
-                                                         &std::free};
-  return status == 0 && text ? std::string{text.get()} : std::string{name};
-}
 
 std::string with_offset(std::string name, std::uint64_t offset) {
   if (offset == 0) return name;
@@ -68,7 +61,7 @@ std::string name_address(std::span<const std::byte> bytes, std::uint64_t address
       }
   }
   if (best.name.empty()) return section_name;
-  return with_offset(demangled(best.name.c_str()), address - best.value);
+  return with_offset(demangle(best.name.c_str()), address - best.value);
 }
 
 }  // namespace molt::loader

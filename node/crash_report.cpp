@@ -1,5 +1,6 @@
 #include "node/crash_report.hpp"
 
+#include "base/demangle.hpp"
 #include "base/utf8.hpp"
 #include "node/json_codec.hpp"
 #include "node/server_api.hpp"

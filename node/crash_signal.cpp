@@ -1,10 +1,10 @@
 #include "node/crash_signal.hpp"
 
+#include "base/demangle.hpp"
 #include "base/durable_file.hpp"
 #include "base/unique_fd.hpp"
 #include "node/crash_raw.hpp"
 #include "node/memory_map.hpp"
-#include "node/symbolizer.hpp"
 #include "server/failure.hpp"
 #include "server/server_type.hpp"
 

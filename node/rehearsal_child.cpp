@@ -1,8 +1,8 @@
 #include "node/rehearsal_child.hpp"
 
+#include "base/demangle.hpp"
 #include "loader/tripwire.hpp"
 #include "node/crash_signal.hpp"
-#include "node/symbolizer.hpp"
 
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -1,16 +1,15 @@
 #include "node/symbolizer.hpp"
 
+#include "base/demangle.hpp"
 #include "base/unique_fd.hpp"
 #include "node/memory_map.hpp"
 
-#include <cxxabi.h>
 #include <elf.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <system_error>
@@ -105,16 +104,12 @@ std::string build_id_of(const checked_file& file, const std::vector<Elf64_Phdr>&
   return {};
 }
 
-}  // namespace
-
-std::string demangle(const std::string& mangled) {
-  if (mangled.empty() || mangled.size() > symbol_size_max) return mangled.substr(0, symbol_size_max);
-  int status = 0;
-  const std::unique_ptr<char, decltype(&std::free)> readable{
-      abi::__cxa_demangle(mangled.c_str(), nullptr, nullptr, &status), &std::free};
-  if (status != 0 || readable == nullptr) return mangled;
-  return std::string{readable.get()}.substr(0, symbol_size_max);
+/// Of a length that fits a report.
+std::string readable_symbol(const std::string& name) {
+  return (name.size() > symbol_size_max ? name : demangle(name)).substr(0, symbol_size_max);
 }
+
+}  // namespace
 
 std::vector<mapped_image> images_of_this_process() {
   std::vector<mapped_image> all;
@@ -173,7 +168,8 @@ class symbolizer::elf_symbols {
 
   [[nodiscard]] std::string name_of(const function& each) const {
     const char* const begin = names_.data() + each.name;
-    return demangle({begin, ::strnlen(begin, std::min<std::size_t>(names_.size() - each.name, symbol_size_max))});
+    return readable_symbol(
+        {begin, ::strnlen(begin, std::min<std::size_t>(names_.size() - each.name, symbol_size_max))});
   }
 
  private:

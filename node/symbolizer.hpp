@@ -53,7 +53,4 @@ class symbolizer {
   std::map<std::string, std::unique_ptr<const elf_symbols>> read_;  // by path, and build ID
 };
 
-/// The type of a thrown object as its source spells it; `mangled` itself if it is no such name.
-[[nodiscard]] std::string demangle(const std::string& mangled);
-
 }  // namespace molt::node

@@ -239,6 +239,45 @@ TEST_F(evidence_test, names_the_server_from_whose_state_a_holder_can_be_reached)
   delete reinterpret_cast<std::shared_ptr<int>*>((*state)->handles[1]);
 }
 
+// Nothing leads there from a server, so what was allocated just before and after it is what there is to go by.
+TEST_F(evidence_test, says_what_lies_beside_a_holder_that_no_server_leads_to) {
+  const lease image = loaded("hand_leaves");
+  const plugin_image* const code = image.get();
+  constexpr std::size_t size = 120;  // of nothing else here, so that the three lie side by side
+  std::vector<std::unique_ptr<std::uintptr_t[]>> blocks;
+  const auto next_to = [](const void* lower, const void* upper) {
+    return static_cast<const char*>(upper) - static_cast<const char*>(lower) == size + 8;
+  };
+  const auto rows = [&] {
+    const auto n = blocks.size();
+    return n >= 3 && next_to(blocks[n - 3].get(), blocks[n - 2].get()) &&
+           next_to(blocks[n - 2].get(), blocks[n - 1].get());
+  };
+  while (blocks.size() < 10'000 && !rows()) blocks.push_back(std::make_unique<std::uintptr_t[]>(size / 8));
+  ASSERT_TRUE(rows());
+  std::uintptr_t* const before = blocks[blocks.size() - 3].get();
+  std::uintptr_t* const holds = blocks[blocks.size() - 2].get();
+  std::uintptr_t* const after = blocks[blocks.size() - 1].get();
+  holds[3] = code->range().begin() + 64;
+  after[1] = reinterpret_cast<std::uintptr_t>(&::timer_create);
+  const auto make = [&](const auto& first, const auto& work) -> result<pid_t> {
+    return copied(first, [&](const memory_facts&) {
+      memory_facts facts;
+      facts.owned = [&] { return std::vector<owned_memory>{{reinterpret_cast<std::uintptr_t>(before), size, 7}}; };
+      facts.name = [](std::uint64_t) { return "bert"; };
+      work(facts);
+    });
+  };
+  const auto report = look_for_holders(std::span{&image, 1}, make, 60s);
+  ASSERT_TRUE(report);
+  const auto& found = report->images.front();
+  ASSERT_EQ(found.found, evidence::held);
+  EXPECT_THAT(told(found),
+              HasSubstr("it lies behind 120 bytes of the state of the server bert, before 120 bytes pointing "
+                        "to timer_create"));
+  holds[3] = 0;
+}
+
 TEST_F(evidence_test, takes_memory_above_a_place_that_an_image_has_left_for_no_stack) {
   const auto pages_of = [](const lease& of) {
     return (of->range().size() + page_size() - 1) / page_size() * page_size();
