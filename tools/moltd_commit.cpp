@@ -36,6 +36,7 @@ http_response daemon::post_commit() {
   const std::unique_lock changing{changing_, std::try_to_lock};
   if (!changing) return refused({reason::busy, "another change of the release is under way", "molt status shows it"});
   json::object body;
+  std::string committing;
   {
     const lock held{mutex_};
     const auto owed_by = store_.in_probation() ? store_.running() : std::string{};
@@ -53,6 +54,7 @@ http_response daemon::post_commit() {
                ", then molt commit again"},
           exit_code::failed);
     commit_open_ = true;
+    committing = store_.running();
     if (adoption_) body["adoption"] = *adoption_;
   }
   // The node first: if something still uses the parent's code, nothing is committed and both sides agree.
@@ -64,14 +66,15 @@ http_response daemon::post_commit() {
          "may be asked for again"},
         exit_code::needs_attention);
   if (!answered) return refused(answered.error());
-  return conclude_commit(*answered);
+  return conclude_commit(committing, *answered);
 }
 
 /// The node has answered.
-http_response daemon::conclude_commit(const http_response& from_node) {
+http_response daemon::conclude_commit(const std::string& release, const http_response& from_node) {
   const lock held{mutex_};
   commit_open_ = false;
   if (node::error_of(from_node)) return from_node;
+  if (store_.permanent() == release) return from_node;  // the loop has read it in the node's status, and written it
   if (!store_.in_probation())  // the loop has seen it end
     return node::error_response({reason::needs_attention, "the node ended during the commit; its state is lost",
                                  store_.running() + " is started in its place"},

@@ -156,7 +156,7 @@ class daemon {
 
   // moltd_commit.cpp: the end of probation.
   node::http_response post_commit();
-  node::http_response conclude_commit(const node::http_response& from_node);
+  node::http_response conclude_commit(const std::string& release, const node::http_response& from_node);
   result<void> settle_commit(const lock&, const std::string& node_committed);
 
   // moltd_cancel.cpp: a rollback in the middle of an upgrade.

@@ -157,9 +157,10 @@ class rehearsals : public testing::Test {
     return *switcher_.current().plugins[0]->types()[0]->find(std::string_view{name})->message;
   }
   void use() {
+    constexpr std::int64_t each = 100;  // never the value at which a hook is told to misbehave
     const auto& add = message("add");
-    for (std::int64_t expected = 1; !stop_; ++expected) {
-      std::int64_t by = 1;
+    for (std::int64_t expected = each; !stop_; expected += each) {
+      std::int64_t by = each;
       std::int64_t reply = 0;
       if (runtime_.call(counters_[0], add, &by, &reply, 30s) != MOLT_OK || reply != expected) ++failed_;
       ++called_;
@@ -312,7 +313,7 @@ TEST_F(rehearsals, name_the_server_whose_hook_throws) {
 TEST_F(rehearsals, show_where_a_hook_crashed) {
   const auto report = misbehaving("fault");
   EXPECT_FALSE(report.passed);
-  EXPECT_EQ(report.findings.server, "counter 13");
+  EXPECT_EQ(report.findings.server, "counter 13") << told(report);
   EXPECT_THAT(report.findings.step, HasSubstr("state"));
   if (!can_catch_crashes()) return;  // a sanitizer says it, and ends the copy itself
   EXPECT_EQ(report.ended, rehearsal_end::crashed);

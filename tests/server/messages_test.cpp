@@ -194,6 +194,7 @@ TEST_F(messages_of_servers, have_deadlines_of_their_own) {
   ASSERT_EQ(on.call(ref, message_of<set_peer>(), &message, done), MOLT_OK);
   EXPECT_EQ(call(on, ref, ask_peer{2'000'000}).reply, static_cast<std::int64_t>(reason::timeout));
   std::thread patient{[&] { EXPECT_EQ(call(on, asked, wait{}, 60s).reply, "answer from version 1"); }};
+  wait_until([&] { return on.stats().deferred_pending == 1; });  // so that it is not in the way of the next one
   EXPECT_EQ(call(on, ref, ask_peer{1'000'000}).reply, static_cast<std::int64_t>(reason::timeout));
   wait_until([&] { return on.stats().deferred_pending == 1; });
   EXPECT_EQ(call(on, asked, release_all{"answer"}).reply, 1) << "those given up on are not answered any more";
