@@ -152,10 +152,12 @@ class arguments {
 /// members `molt_name`, `molt_version`, `molt_code_free` with the same meaning.
 ///
 ///     template <> struct molt::described<geo::index> {
-///       static constexpr std::string_view name = "index";    // equal over versions
-///       static constexpr std::uint32_t version = 2;          // passed to serialize; raise with each change of the
-///       form static constexpr bool code_free = true;              // no pointer to code or to statics inside:
-///       optional, false
+///       // Equal over versions.
+///       static constexpr std::string_view name = "index";
+///       // Passed to serialize; raise it with each change of the form.
+///       static constexpr std::uint32_t version = 2;
+///       // No pointer to code or to statics inside. Optional: false.
+///       static constexpr bool code_free = true;
 ///     };
 template <class T>
 struct described;
