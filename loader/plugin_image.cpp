@@ -288,12 +288,6 @@ const molt_message& plugin_image::message(std::uint32_t index) const noexcept {
 const molt_edge& plugin_image::state_edge(std::uint32_t index) const noexcept {
   return at(parts_->bound.state_edges, index);
 }
-const molt_edge& plugin_image::message_edge(std::uint32_t index) const noexcept {
-  return at(parts_->bound.message_edges, index);
-}
-const molt_edge& plugin_image::reply_edge(std::uint32_t index) const noexcept {
-  return at(parts_->bound.reply_edges, index);
-}
 
 bool plugin_image::contains(const void* pointer) const noexcept {
   const auto address = reinterpret_cast<std::uintptr_t>(pointer);

@@ -59,8 +59,6 @@ class plugin_image {
   [[nodiscard]] const molt_schema& schema(std::uint32_t index) const noexcept;
   [[nodiscard]] const molt_message& message(std::uint32_t index) const noexcept;
   [[nodiscard]] const molt_edge& state_edge(std::uint32_t index) const noexcept;
-  [[nodiscard]] const molt_edge& message_edge(std::uint32_t index) const noexcept;
-  [[nodiscard]] const molt_edge& reply_edge(std::uint32_t index) const noexcept;
 
   /// Whether an address lies in the image: for finding who still points there.
   [[nodiscard]] bool contains(const void*) const noexcept;
